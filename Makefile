@@ -1,0 +1,33 @@
+# Two commands do everything: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1" -c constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt torch --editable . --group dev
+	touch $@
+
+.PHONY: demo test lint types bench docs clean
+
+demo: .venv/ready
+	$(BIN)/python examples/digits.py
+
+test: .venv/ready lint types
+	$(BIN)/pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python -m tests.bench
+
+docs: .venv/ready
+	$(BIN)/python -m tests.docs
+
+clean:
+	rm -rf .venv *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,200 @@
+"""What would happen?  A walk over the table under a plan: no engine, no tensor, one step for each row taken.
+
+This is the reference reading of the rules of `tables`: the dry run prints it, and the tests hold the engine's two
+drivers against it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+
+from attrs import define, field, frozen
+
+from states.errors import StateloopError
+from states.machine import Machine
+from states.names import Counter, Event, State, Trigger, name_of
+from states.rows import Transition, When
+
+
+Counters = Mapping[Counter, int]
+# What a guard answers, given the counters at that moment.
+Answers = Callable[[Enum, Counters], bool]
+
+
+class PlanRefused(StateloopError):
+    """A plan asks for something that no run could do."""
+
+
+@frozen(kw_only=True)
+class Plan:
+    """How long a run is: what the actions of a real run would find out from its loaders.
+
+    Attributes:
+        epochs: How many epochs; `None` goes on until `max_updates`.
+        batches: How many batches the training loader holds in each epoch (or the only loader, in an evaluation).
+        valid_batches: How many the validation loader holds; `None` is no validation loader.
+        max_updates: After how many optimizer steps the run is complete; `None` is no limit.
+        reports: For states of the user's own that can report several triggers: which one, given the counters.
+
+    Example:
+        >>> Plan(epochs=2, batches=3)
+        Plan(epochs=2, batches=3, valid_batches=None, max_updates=None)
+    """
+
+    epochs: int | None = 1
+    batches: int = 2
+    valid_batches: int | None = None
+    max_updates: int | None = None
+    reports: Mapping[Enum, Callable[[Counters], Enum]] = field(factory=dict, repr=False, hash=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what could not be walked."""
+        for name in ("epochs", "batches", "valid_batches", "max_updates"):
+            value = getattr(self, name)
+            if value is None and name != "batches":
+                continue
+            if type(value) is not int or value < 0:
+                msg = f"{name} is {value!r}; a whole number, 0 or more, is needed"
+                raise PlanRefused(msg)
+        if self.epochs is None and not (self.max_updates and self.batches):
+            msg = "epochs is None, so the plan has no end: give epochs, or max_updates and at least one batch"
+            raise PlanRefused(msg)
+
+    def held(self) -> "Plan":
+        """The plan of a machine that a state holds: its only loader is the validation loader."""
+        return Plan(epochs=1, batches=self.valid_batches or 0, reports=self.reports)
+
+
+@frozen
+class Step:
+    """One row taken: what was asked before, what the counters are afterwards, and how deep the machine is held."""
+
+    row: Transition
+    asked: tuple[tuple[Enum, bool], ...]
+    counters: Counters = field(hash=False)
+    depth: int = 0
+
+
+def never(guard: Enum, counters: Counters) -> bool:
+    """Answer no to every guard."""
+    del guard, counters
+    return False
+
+
+def script(answers: Mapping[str, Sequence[int]]) -> Answers:
+    """Answers by how often a guard was asked: `{"skip_step": [0, 2]}` says yes to the first and the third asking.
+
+    Example:
+        >>> from states import Guard
+        >>> answer = script({"skip_step": [1]})
+        >>> [answer(Guard.SKIP_STEP, {}) for _ in range(3)]
+        [False, True, False]
+    """
+    asked: dict[str, int] = {}
+
+    def answer(guard: Enum, counters: Counters) -> bool:
+        del counters
+        name = name_of(guard)
+        asked[name] = asked.get(name, -1) + 1
+        return asked[name] in answers.get(name, ())
+
+    return answer
+
+
+def walk(machine: Machine, plan: Plan, answers: Answers = never) -> Iterator[Step]:
+    """Take one row after the other until a final state.
+
+    Raises:
+        StateloopError: a state of the user's own can report several triggers and the plan does not say which.
+
+    Example:
+        >>> from states import TRAINING
+        >>> steps = list(walk(TRAINING, Plan(epochs=1, batches=0)))
+        >>> for step in steps:
+        ...     print(step.row)
+        idle fit_asked -> train: train_begin
+        train epoch_due -> epoch: epoch_begin
+        epoch -> fetch
+        fetch loader_dry -> window
+        window window_empty -> close
+        close no_validation -> train: epoch_end
+        train epochs_spent -> done: train_end
+    """
+    return _Walker(machine, plan, answers, dict.fromkeys(Counter, 0)).steps()
+
+
+@define(eq=False)
+class _Walker:
+    """One machine being walked."""
+
+    machine: Machine
+    plan: Plan
+    answers: Answers
+    counters: dict[Counter, int]
+    depth: int = 0
+    stopped: bool = False
+
+    def steps(self) -> Iterator[Step]:
+        state = self.machine.initial
+        while state not in self.machine.finals:
+            held = None
+            if inner := self.machine.holds.get(state):
+                held = _Walker(inner, self.plan.held(), self.answers, {**self.counters}, self.depth + 1)
+                yield from held.steps()
+            trigger = None if self.machine.decides(state) else self._report(state, held)
+            step = self._take(state, trigger)
+            self.stopped = self.stopped or Event.STOP in step.row.heard
+            state = step.row.dest
+            yield step
+
+    def _take(self, state: Enum, trigger: Enum | None) -> Step:
+        if trigger is not None:
+            self._count(When.BEFORE, trigger)
+        rows = self.machine.groups[state, trigger]
+        self._hear(rows[0].first)
+        asked: list[tuple[Enum, bool]] = []
+        for row in rows:
+            if row.guard is None:
+                break
+            asked.append((row.guard, self.answers(row.guard, self.counters)))
+            if asked[-1][1]:
+                break
+        self._hear(row.heard)
+        return Step(row, tuple(asked), {**self.counters}, self.depth)
+
+    def _hear(self, events: Sequence[Enum]) -> None:
+        for event in events:
+            self._count(When.BEFORE, event)
+            self._count(When.AFTER, event)
+
+    def _count(self, when: When, what: Enum) -> None:
+        for count in self.machine.counts:
+            if count.when is when and count.what is what:
+                self.counters[count.counter] = count.moved(self.counters[count.counter])
+
+    def _report(self, state: Enum, held: "_Walker | None") -> Enum:
+        triggers = {row.trigger for row in self.machine.rows_from(state)} - {None}
+        if chosen := self.plan.reports.get(state):
+            return chosen(self.counters)
+        if len(triggers) == 1:
+            return next(iter(triggers - {None}))  # type: ignore[return-value]  # None was taken out
+        return self._planned(state, held)
+
+    def _planned(self, state: Enum, held: "_Walker | None") -> Enum:
+        """What a built-in state with a choice reports under the plan."""
+        plan, counters = self.plan, self.counters
+        spent = plan.max_updates is not None and counters[Counter.UPDATES] >= plan.max_updates
+        if state is State.TRAIN:
+            due = not spent and (plan.epochs is None or counters[Counter.EPOCH] < plan.epochs)
+            return Trigger.EPOCH_DUE if due else Trigger.EPOCHS_SPENT
+        if state is State.FETCH and spent:
+            return Trigger.UPDATES_SPENT
+        if state is State.FETCH:
+            return Trigger.BATCH_READY if counters[Counter.BATCH_INDEX] < plan.batches else Trigger.LOADER_DRY
+        if state is State.WINDOW:
+            return Trigger.WINDOW_OPEN if counters[Counter.WINDOW] else Trigger.WINDOW_EMPTY
+        if state is State.CLOSE:
+            return Trigger.NO_VALIDATION if plan.valid_batches is None else Trigger.VALIDATION_DUE
+        if held is not None:
+            return Trigger.VALIDATION_STOPPED if held.stopped else Trigger.VALIDATED
+        msg = f"{name_of(state)} can report several triggers: say which with Plan(reports={{...}})"
+        raise StateloopError(msg)
