@@ -65,11 +65,33 @@ class Plan:
 
 
 @frozen
+class Hearing:
+    """One event as callbacks hear it: the state that the run shows, and its counters."""
+
+    event: Enum
+    state: Enum
+    counters: Counters = field(hash=False)
+
+
+@frozen
 class Step:
-    """One row taken: what was asked before, what the counters are afterwards, and how deep the machine is held."""
+    """One row taken.
+
+    Attributes:
+        row: The row.
+        asked: The guards that were asked, in order, with their answers; the last yes chose the row.
+        first: What was heard before any guard was asked.
+        heard: What was heard on the way.
+        before: The counters before.
+        counters: The counters afterwards.
+        depth: 0 for the machine itself, 1 for one that a state holds.
+    """
 
     row: Transition
     asked: tuple[tuple[Enum, bool], ...]
+    first: tuple[Hearing, ...]
+    heard: tuple[Hearing, ...]
+    before: Counters = field(hash=False)
     counters: Counters = field(hash=False)
     depth: int = 0
 
@@ -147,10 +169,11 @@ class _Walker:
             yield step
 
     def _take(self, state: Enum, trigger: Enum | None) -> Step:
+        before = {**self.counters}
         if trigger is not None:
             self._count(When.BEFORE, trigger)
         rows = self.machine.groups[state, trigger]
-        self._hear(rows[0].first)
+        first = self._hear(rows[0].first, state)
         asked: list[tuple[Enum, bool]] = []
         for row in rows:
             if row.guard is None:
@@ -158,13 +181,16 @@ class _Walker:
             asked.append((row.guard, self.answers(row.guard, self.counters)))
             if asked[-1][1]:
                 break
-        self._hear(row.heard)
-        return Step(row, tuple(asked), {**self.counters}, self.depth)
+        heard = self._hear(row.heard, row.dest)
+        return Step(row, tuple(asked), first, heard, before, {**self.counters}, self.depth)
 
-    def _hear(self, events: Sequence[Enum]) -> None:
+    def _hear(self, events: Sequence[Enum], state: Enum) -> tuple[Hearing, ...]:
+        heard: list[Hearing] = []
         for event in events:
             self._count(When.BEFORE, event)
+            heard.append(Hearing(event, state, {**self.counters}))
             self._count(When.AFTER, event)
+        return tuple(heard)
 
     def _count(self, when: When, what: Enum) -> None:
         for count in self.machine.counts:

@@ -1,0 +1,62 @@
+"""Doing it: the only place that imports torch.
+
+# General layout
+#
+#   engine      Engine: what people hold in their hands
+#   listeners   Callback, and who hears what in which order
+#   run         Run: everything mutable of one training
+#   actions     what is done in each state
+#   link        rows, actions and listeners become something that runs
+#   drive       the walk, its checked twin, and how a run dies
+#   metrics, outputs, dryrun, outcome, check, errors    one subject each
+#   callbacks/  callbacks that come with the engine
+#   cli         the command `stateloop`
+#
+# The names below are loaded at first use, so that `python -m engine --help` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from engine.actions import Action as Action
+    from engine.actions import loss_from as loss_from
+    from engine.actions import output_from as output_from
+    from engine.engine import Engine as Engine
+    from engine.errors import Refused as Refused
+    from engine.listeners import Callback as Callback
+    from engine.outcome import Outcome as Outcome
+    from engine.outcome import Tally as Tally
+    from engine.outcome import Verdict as Verdict
+    from engine.run import Run as Run
+    from states import State as State
+
+_HOMES = {
+    "Action": "engine.actions",
+    "Callback": "engine.listeners",
+    "Engine": "engine.engine",
+    "Outcome": "engine.outcome",
+    "Refused": "engine.errors",
+    "Run": "engine.run",
+    "State": "states",
+    "Tally": "engine.outcome",
+    "Verdict": "engine.outcome",
+    "loss_from": "engine.actions",
+    "output_from": "engine.actions",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # one list of names, kept above
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its home at first use."""
+    if name not in _HOMES:
+        msg = f"module 'engine' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(_HOMES)

@@ -1,0 +1,1 @@
+"""Callbacks that come with the engine, one subject a file; each is built on the public `Callback` alone."""

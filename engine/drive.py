@@ -1,0 +1,147 @@
+"""How does a run go from state to state?  The fast walk over linked rows, the checked one, and how a run dies.
+
+Both walks leave the same trace.  The checked one asks pytransitions where each report leads; the fast one looks along
+the arrows.  An exception, wherever it comes from, ends a run in the one way that `die` describes.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Protocol
+
+from engine.link import Arrow, Group, Linked, Node
+from engine.listeners import Hear
+from engine.outcome import Outcome
+from engine.run import Run, release
+from states import State, Transition, TriggerRefused
+from states.checked import Checked
+from states.names import name_of
+
+
+class Walk(Protocol):
+    """One way to take a run from its initial state to a final one."""
+
+    def __call__(self, run: Run, linked: Linked) -> None:
+        """Take one row after the other; whatever is raised ends the run and is raised again."""
+
+
+def walk(run: Run, linked: Linked) -> None:
+    """The fast walk: ten lines for each row taken, nothing looked up."""
+    node, remember = linked.start, run.recent.append
+    pending: Iterator[Hear] = iter(())
+    try:
+        while groups := node.groups:
+            group = groups[0]
+            if (action := node.action) is not None:
+                trigger = action(run)
+                if group.trigger is not trigger:
+                    group = _reported(run, node, trigger)
+                for hear in (pending := iter(group.first)):
+                    hear(run)
+            for arrow in group.arrows:  # the one that breaks the loop is taken
+                if arrow.ask is None or arrow.ask(run):
+                    break
+            pending = iter(arrow.heard)  # before the state moves: an interrupt in between loses no end
+            run.state = arrow.state
+            remember(arrow.row)
+            for hear in pending:
+                hear(run)
+            node = arrow.node
+    except BaseException as error:
+        die(run, linked, error, pending)
+        raise
+    finally:
+        release_at_end(run)
+
+
+def checked_walk(run: Run, linked: Linked) -> None:
+    """As `walk`, and pytransitions decides where each report leads."""
+    node, remember = linked.start, run.recent.append
+    checked = Checked(linked.machine)
+    pending: Iterator[Hear] = iter(())
+    try:
+        while node.groups:
+            group, trigger = node.groups[0], None
+            if node.action is not None:
+                trigger = node.action(run)
+                group = _reported(run, node, trigger)
+                for hear in (pending := iter(group.first)):
+                    hear(run)
+            arrow = _checked(run, checked, node.state, group)
+            pending = iter(arrow.heard)  # before the state moves: an interrupt in between loses no end
+            run.state = arrow.state
+            remember(arrow.row)
+            for hear in pending:
+                hear(run)
+            node = arrow.node
+    except BaseException as error:
+        die(run, linked, error, pending)
+        raise
+    finally:
+        release_at_end(run)
+
+
+def _checked(run: Run, checked: Checked, state: Enum, group: Group) -> Arrow:
+    arrows = {arrow.row.guard: arrow for arrow in group.arrows}
+
+    def ask(guard: Enum) -> bool:
+        arrow = arrows.get(guard)
+        return arrow is not None and arrow.ask is not None and arrow.ask(run)
+
+    return arrows[checked.choose(state, group.trigger, ask).guard]
+
+
+def _reported(run: Run, node: Node, trigger: object) -> Group:
+    """The group of a reported trigger, or an error that says what the action may report."""
+    for group in node.groups:
+        if group.trigger is trigger:
+            return group
+    given = name_of(trigger) if isinstance(trigger, Enum) else repr(trigger)
+    allowed = ", ".join(name_of(group.trigger) for group in node.groups)
+    raise TriggerRefused(
+        f"the action of {name_of(node.state)} reported {given} in {run.where}\n"
+        f"  allowed:  {allowed}\n"
+        f"  instead:  return one of these triggers from the action"
+    )
+
+
+def die(run: Run, linked: Linked, error: BaseException, pending: Iterator[Hear]) -> None:
+    """End a run by an exception.
+
+    Those open hear `exception`, then the machine's outermost end, once, last; a run that another holds is silent, for
+    its parent dies of the same exception.  When the last end was being heard already, the others still hear it.
+    Whatever a callback raises meanwhile is kept in `run.errors` and robs nobody.
+    """
+    interrupted = isinstance(error, KeyboardInterrupt)
+    state, recent = run.state, list(run.recent)
+    run.errors.append(error)
+    run.outcome = Outcome.INTERRUPTED if interrupted else Outcome.FAILED
+    left: Iterable[Hear] = pending if state in linked.machine.finals else linked.deaths.get(state, ())
+    if state is not linked.machine.initial and state not in linked.machine.finals:
+        run.state = State.INTERRUPTED if interrupted else State.FAILED
+    if run.parent is None:
+        _hear_all(run, left)
+    error.add_note(_note(run, state, recent))
+
+
+def _hear_all(run: Run, left: Iterable[Hear]) -> None:
+    for hear in left:
+        try:
+            hear(run)
+        except BaseException as later:  # noqa: BLE001  # the first exception is what the caller gets; this one is kept
+            run.errors.append(later)
+
+
+def _note(run: Run, state: Enum, recent: Iterable[Transition]) -> str:
+    where = f"{name_of(state)} (epoch {run.epoch}, batch {run.batch_index}, update {run.updates})"
+    rows = "".join(f"\n    {row}" for row in recent)
+    return f"while {run.machine.name} was in {where}; its last transitions:{rows}"
+
+
+def release_at_end(run: Run) -> None:
+    """Let go of what a run held; after a failure the batch stays, to be looked at."""
+    run.iterator = None
+    if run.outcome in (Outcome.COMPLETED, Outcome.STOPPED):
+        release(run)
+    for module, mode in run.modes:
+        module.training = mode
+    run.modes = []

@@ -1,0 +1,434 @@
+"""What do people hold in their hands?  The engine: a model, what trains it, and everyone who listens."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from os import PathLike
+from typing import Any, TypeVar
+
+import torch
+from attrs import define, field
+from torch import Tensor, nn, optim
+
+from engine.actions import Action, Do, built_in, needs_closure, step_with_closure
+from engine.check import check_count, check_length, check_loader, check_optimizer, check_parts
+from engine.drive import checked_walk, walk
+from engine.dryrun import DryRun, rehearse
+from engine.errors import ArgumentRefused, EngineBusy
+from engine.link import Ears, ears_of, link
+from engine.listeners import (
+    Answer,
+    Filter,
+    Hear,
+    Listener,
+    Vocabulary,
+    answering,
+    arrange,
+    hearing,
+    listen,
+    who_answers,
+    who_hears,
+)
+from engine.metrics import MetricFunction, MetricObject, Metrics
+from engine.outputs import Outputs, joined
+from engine.run import Run
+from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, Trigger, diagram, prove
+from states.errors import nearest
+from states.names import name_of
+from states.walk import Plan, script
+
+
+logger = logging.getLogger("stateloop")
+logger.addHandler(logging.NullHandler())
+
+Loader = Iterable[Any]
+LossFunction = Callable[[Any, Any], Tensor]
+Hears = TypeVar("Hears", bound=Hear)
+Answers = TypeVar("Answers", bound=Answer)
+
+
+@define(eq=False)
+class Engine:
+    """Train, evaluate and predict with a model, as a table says.
+
+    Args:
+        model: Any module; it is moved to *device* if one is given.
+        loss_fn: `(output, targets) -> scalar tensor`, for example `torch.nn.functional.cross_entropy`.
+        optimizer: One that holds the model's parameters; not needed to evaluate and predict.
+        callbacks: Objects that hear events and answer guards; see `Callback`.
+        machine: The table that `fit` runs.
+        device: Where batches are moved to; by default where the model's first parameter is.
+        metrics: By name, functions `(output, targets) -> scalar tensor` (a mean over the batch) or `torchmetrics`
+            metrics; computed for training and validation, read on the host once per pass.
+        actions: By state, what to do instead of the engine's own action: a function of the run that returns one of
+            the same triggers, or an `Action` that declares its own; `output_from` and `loss_from` make one in a line.
+        checked: Let pytransitions decide where each report leads; slower, the same trace.
+
+    Raises:
+        ArgumentRefused, CallbackRefused: something that could not work; nothing was changed.
+        MachineRefused: an action may report a trigger that no row takes, or the reverse.
+
+    Example:
+        >>> import torch
+        >>> from engine import Engine
+        >>> model = torch.nn.Linear(2, 1)
+        >>> engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+        >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))], epochs=3)
+        >>> print(run.outcome.value)
+        everything that was asked for was done
+    """
+
+    model: nn.Module
+    loss_fn: LossFunction | None = None
+    optimizer: optim.Optimizer | None = None
+    _given: Sequence[object] = field(default=(), alias="callbacks")
+    machine: Machine = field(default=TRAINING, kw_only=True)
+    device: torch.device | str | None = field(default=None, kw_only=True)
+    metrics: Mapping[str, MetricFunction | MetricObject] = field(factory=dict, kw_only=True)
+    actions: Mapping[State, Action | Do] | Mapping[Enum, Action | Do] = field(factory=dict, kw_only=True)
+    checked: bool = field(default=False, kw_only=True)
+
+    # Everyone who was registered, in that order; the run's own order is made when it starts.
+    _listeners: list[Listener] = field(init=False, factory=list)
+    _vocabulary: Vocabulary = field(init=False)
+    # The run that goes on now, and the outermost one that began last.
+    _active: Run | None = field(init=False, default=None)
+    _last_run: Run | None = field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what could not work, then register the callbacks."""
+        check_parts(self.model, self.loss_fn)
+        if not isinstance(self.machine, Machine):
+            raise ArgumentRefused(
+                f"the machine is {self.machine!r}", allowed="a states.Machine", instead="leave it out for TRAINING"
+            )
+        self._check_actions()
+        self._vocabulary = Vocabulary.of(self.machine)
+        metrics = Metrics(self.metrics)
+        if isinstance(self._given, str) or not isinstance(self._given, Iterable):
+            raise ArgumentRefused(
+                f"callbacks is {self._given!r}", allowed="a list of callbacks", instead="write callbacks=[...]"
+            )
+        for callback in (metrics, *self._given):
+            self._register(listen(callback, self._vocabulary, self._names))
+        arrange(self._listeners)
+        if self.device is not None:
+            self.model.to(self.device)
+
+    def fit(
+        self,
+        train_loader: Loader,
+        valid_loader: Loader | None = None,
+        epochs: int | None = 1,
+        *,
+        max_updates: int | None = None,
+        start_epoch: int = 0,
+    ) -> Run:
+        """Train; return the run, with its history, counters and outcome.
+
+        Args:
+            train_loader: Any iterable of batches; `(inputs, targets)` unless the forward action was replaced.
+            valid_loader: Another one, evaluated at the end of each epoch.
+            epochs: Where `run.epoch` ends; `None` goes on until *max_updates*.
+            max_updates: The run is complete after this many optimizer steps.
+            start_epoch: Where `run.epoch` starts.
+
+        Raises:
+            Refused: something that can be known before the first batch is refused there, and nothing is changed;
+                later faults raise before the optimizer moves in that batch.
+            Exception: whatever an action, a callback, a guard or a loader raises, unchanged, with a note that names
+                the state and the last transitions.  `engine.last_run` is the failed run.
+        """
+        self._refuse_second_training()
+        check_length(epochs, max_updates, start_epoch)
+        check_loader("train_loader", train_loader)
+        if valid_loader is not None:
+            check_loader("valid_loader", valid_loader)
+        self._check_loss()
+        check_optimizer(self.model, self.optimizer)
+        run = self._run(self.machine, train_loader)
+        run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch
+        return self._go(run)
+
+    def evaluate(self, loader: Loader) -> Run:
+        """Compute loss and metrics over a loader; return the run, with `run.metrics`.
+
+        The model is in evaluation mode and no gradient is recorded; each module's own mode is put back.
+
+        Example:
+            >>> import torch
+            >>> engine = Engine(torch.nn.Identity(), torch.nn.MSELoss())
+            >>> engine.evaluate([(torch.ones(4, 1), torch.zeros(4, 1))]).metrics
+            {'valid_loss': 1.0}
+        """
+        check_loader("loader", loader)
+        self._check_loss()
+        return self._go(self._run(self.machine.holds.get(State.VALIDATE, EVALUATION), loader))
+
+    def predict(self, loader: Loader) -> Any:  # noqa: ANN401  # whatever the model gives
+        """Give the model's outputs for all batches, put together along the first dimension, on the model's device.
+
+        A batch may be inputs alone or a pair whose targets are ignored.
+
+        Example:
+            >>> import torch
+            >>> Engine(torch.nn.Identity()).predict([torch.zeros(2, 3), torch.zeros(1, 3)]).shape
+            torch.Size([3, 3])
+        """
+        check_loader("loader", loader)
+        outputs = Outputs()
+        self._go(self._run(PREDICTION, loader), outputs)
+        return joined(outputs.kept) if outputs.kept else []
+
+    def dry_run(
+        self,
+        epochs: int | None = 1,
+        batches: int = 2,
+        valid_batches: int | None = None,
+        *,
+        max_updates: int | None = None,
+        answers: Mapping[str, Sequence[int]] | None = None,
+    ) -> DryRun:
+        """List which callbacks would run and which guards would be asked; no tensor is touched, nobody is called.
+
+        Args:
+            epochs: How many epochs to walk.
+            batches: How many batches the training loader is imagined to hold.
+            valid_batches: How many the validation loader holds; `None` is no validation loader.
+            max_updates: As in `fit`.
+            answers: For a guard, by name, at which of its askings (from 0) it says yes: `{"skip_step": [0, 2]}`.
+                All others are no.
+
+        Raises:
+            PlanRefused: a number that no loader could have.
+            ArgumentRefused: an unknown guard.
+        """
+        for guard in answers or {}:
+            self._vocabulary.guard(guard)
+        plan = Plan(epochs=epochs, batches=batches, valid_batches=valid_batches, max_updates=max_updates)
+        return rehearse(self.machine, plan, arrange(self._listeners), script(answers or {}))
+
+    def on(self, event: str, *, every: int = 1, once: int | None = None, order: int = 0) -> Callable[[Hears], Hears]:
+        """Let a plain function hear an event.
+
+        Args:
+            event: The event's name, without `on_`.
+            every: Only each n-th hearing, counted from the start of the run.
+            once: Only the n-th hearing.
+            order: As for callbacks.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+            >>> @engine.on("epoch_end", every=2)
+            ... def report(run):
+            ...     print(f"epoch {run.epoch} ended")
+            >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))], epochs=4)
+            epoch 1 ended
+            epoch 3 ended
+        """
+        word = self._vocabulary.event(event)
+        check_count("every", every - 1 if type(every) is int else every)
+        check_count("once", once - 1 if type(once) is int else once, may_be_none=True)
+        if once is not None and every != 1:
+            raise ArgumentRefused(f"every is {every} and once is {once}", allowed="one of them", instead="drop one")
+
+        def register(function: Hears) -> Hears:
+            self._add(hearing(function, word, Filter(every, once), order, self._names))
+            return function
+
+        return register
+
+    def guard(self, name: str, *, order: int = 0) -> Callable[[Answers], Answers]:
+        """Let a plain function answer a guard: `function(run) -> bool`.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+            >>> @engine.guard("accumulate")
+            ... def four_at_a_time(run):
+            ...     return (run.batch_index + 1) % 4 != 0
+            >>> engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 10).updates
+            3
+        """
+        word = self._vocabulary.guard(name)
+
+        def register(function: Answers) -> Answers:
+            self._add(answering(function, word, order, self._names))
+            return function
+
+        return register
+
+    def add(self, callback: object) -> None:
+        """Register a callback; while a run goes on, for the next one."""
+        self._add(listen(callback, self._vocabulary, self._names))
+
+    def remove(self, callback: object) -> None:
+        """Forget a callback or function; while a run goes on, from the next one on."""
+        left = [listener for listener in self._listeners if listener.source is not callback]
+        if len(left) == len(self._listeners):
+            raise ArgumentRefused(
+                f"{callback!r} is not registered", allowed=", ".join(self._names), instead="pass the object itself"
+            )
+        self._warn_if_active("removed")
+        self._listeners = left
+
+    @property
+    def callbacks(self) -> tuple[object, ...]:
+        """Everyone who hears or answers, in the order in which they are called."""
+        return tuple(listener.source for listener in arrange(self._listeners))
+
+    @property
+    def last_run(self) -> Run | None:
+        """The run that began last, also if it failed."""
+        return self._last_run
+
+    def prove(self) -> Proof:
+        """Prove the machine together with what the actions declare."""
+        actions = self._actions(self.machine, {}, ())
+        return prove(self.machine, {state: action.reports for state, action in actions.items()})
+
+    def diagram(self, format: str | None = None, path: str | PathLike[str] | None = None) -> str | bytes:  # noqa: A002
+        """Draw the machine, each arrow with the callbacks that hear it or answer its guard; see `states.diagram`."""
+        listeners = arrange(self._listeners)
+        return diagram(self.machine, format, path, hears=who_hears(listeners), answers=who_answers(listeners))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(listener.name for listener in self._listeners)
+
+    def _register(self, listener: Listener) -> None:
+        if any(listener.source is other.source and listener.hears.keys() & other.hears for other in self._listeners):
+            raise ArgumentRefused(
+                f"{listener.name} is registered already", allowed="each object once", instead="make a second instance"
+            )
+        self._listeners.append(listener)
+
+    def _add(self, listener: Listener) -> None:
+        arrange([*self._listeners, listener])
+        self._register(listener)
+        self._warn_if_active("added")
+
+    def _warn_if_active(self, done: str) -> None:
+        if self._active is not None:
+            warnings.warn(f"a callback was {done} while a run goes on: it takes effect at the next run", stacklevel=4)
+
+    def _refuse_second_training(self) -> None:
+        if self._active is not None:
+            raise EngineBusy(
+                f"fit was called while the engine is in {self._active.where}",
+                allowed="one training at a time for each engine",
+                instead="return from the callback first, or make a second Engine for the other model",
+            )
+
+    def _check_loss(self) -> None:
+        if self.loss_fn is None and State.LOSS not in self.actions:
+            raise ArgumentRefused(
+                "the engine has no loss function",
+                allowed="a function (output, targets) -> scalar tensor, or an action for State.LOSS",
+                instead="write Engine(model, loss_fn, optimizer)",
+            )
+
+    def _check_actions(self) -> None:
+        known = {*self.machine.states, *EVALUATION.states, *PREDICTION.states}
+        for state in self.actions:
+            if state not in known:
+                raise ArgumentRefused(
+                    f"actions has {state!r}, and no machine has such a state",
+                    allowed=", ".join(map(name_of, known)),
+                    instead=nearest(name_of(state), map(name_of, known)),
+                )
+        self.prove()
+
+    def _device_now(self) -> torch.device:
+        parameter = next(self.model.parameters(), None)
+        return torch.device(self.device or "cpu") if parameter is None else parameter.device
+
+    def _run(self, machine: Machine, loader: Loader, parent: Run | None = None) -> Run:
+        run = Run(
+            machine=machine,
+            model=self.model,
+            device=self._device_now(),
+            loss_fn=self.loss_fn,
+            optimizer=self.optimizer,
+            loader=loader,
+            state=machine.initial,
+            parent=parent,
+            pairs_only=State.FORWARD not in self.actions and machine is not PREDICTION,
+        )
+        if parent is not None:
+            run.wish, run.epochs, run.max_updates = parent.wish, parent.epochs, parent.max_updates
+            run.epoch, run.updates, run.batches_done = parent.epoch, parent.updates, parent.batches_done
+        return run
+
+    def _go(self, run: Run, *more: object) -> Run:
+        """Run a machine from its initial state to the end."""
+        extra = [listen(callback, self._vocabulary, ()) for callback in more]
+        listeners = arrange([*self._listeners, *extra])
+        with self._active_for(run):
+            self._walk(run, ears_of(listeners), listeners)
+        return run
+
+    def _walk(self, run: Run, ears: Ears, listeners: Sequence[Listener]) -> None:
+        actions = self._actions(run.machine, ears, listeners)
+        doing = {state: action.do for state, action in actions.items()}
+        take = checked_walk if self.checked else walk
+        take(run, link(run.machine, doing, ears, listeners, run))
+
+    @contextmanager
+    def _active_for(self, run: Run) -> Iterator[None]:
+        outer, self._active = self._active, run
+        if outer is None:
+            self._last_run = run
+        try:
+            yield
+        finally:
+            self._active = outer
+            logger.info("%s: %s", run.machine.name, run.outcome.value)
+
+    def _actions(self, machine: Machine, ears: Ears, listeners: Sequence[Listener]) -> dict[Enum, Action]:
+        """What is done in each state of a machine: the engine's own actions, the held machines, the user's."""
+        actions = built_in(machine)
+        for state, held in machine.holds.items():
+            actions[state] = self._hold(state, machine, held, ears, listeners)
+        for state, given in self.actions.items():
+            if state in machine.states:
+                actions[state] = given if isinstance(given, Action) else Action(given, _declared(state, actions))
+        if needs_closure(self.optimizer) and State.STEP in actions and State.STEP not in self.actions:
+            again = (actions[state].do for state in (State.FORWARD, State.LOSS, State.BACKWARD))
+            actions[State.STEP] = Action(step_with_closure(*again), actions[State.STEP].reports)
+        return actions if machine.gradients else _without_gradients(machine, actions)
+
+    def _hold(self, state: Enum, machine: Machine, held: Machine, ears: Ears, listeners: Sequence[Listener]) -> Action:
+        """The action of a state that holds a machine: run it, with a run of its own, on the validation loader."""
+        stops = (state, Trigger.VALIDATION_STOPPED) in machine.groups
+
+        def hold(run: Run) -> Enum:
+            assert run.valid_loader is not None, "a held machine is entered when validation is due"
+            inner = self._run(held, run.valid_loader, run)
+            self._walk(inner, ears, listeners)
+            return Trigger.VALIDATION_STOPPED if stops and inner.stopping else Trigger.VALIDATED
+
+        return Action(hold, (Trigger.VALIDATED, *((Trigger.VALIDATION_STOPPED,) if stops else ())))
+
+
+def _declared(state: Enum, actions: Mapping[Enum, Action]) -> tuple[Enum, ...]:
+    if state not in actions:
+        raise ArgumentRefused(
+            f"the action of {name_of(state)} does not say what it may report",
+            allowed="an Action for a state that the engine does not know",
+            instead="write Action(function, reports=(...,))",
+        )
+    return actions[state].reports
+
+
+def _without_gradients(machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
+    """Every action but the first under `torch.no_grad`."""
+    return {
+        state: action if state is machine.initial else Action(torch.no_grad()(action.do), action.reports)
+        for state, action in actions.items()
+    }

@@ -1,0 +1,59 @@
+"""What can be wrong with what an engine was given, or got while it ran?  One exception for each answer.
+
+Each message says what was given, where, what is allowed and what to do instead; nothing is changed when one is raised.
+"""
+
+from states.errors import StateloopError
+
+
+class Refused(StateloopError):
+    """Something was given that the engine does not take.
+
+    Example:
+        >>> raise Refused("epochs is -1", allowed="a whole number, 0 or more", instead="say how many epochs to train")
+        Traceback (most recent call last):
+            ...
+        engine.errors.Refused: epochs is -1
+          allowed:  a whole number, 0 or more
+          instead:  say how many epochs to train
+    """
+
+    def __init__(self, what: str, *, allowed: str, instead: str) -> None:
+        self.what, self.allowed, self.instead = what, allowed, instead
+        super().__init__(f"{what}\n  allowed:  {allowed}\n  instead:  {instead}")
+
+
+class ArgumentRefused(Refused):
+    """A number, a name or an object was passed that has no meaning there."""
+
+
+class CallbackRefused(Refused):
+    """A callback could never be called as its author meant it."""
+
+
+class GuardRefused(Refused):
+    """A guard answered something that is no bool."""
+
+
+class LoaderRefused(Refused):
+    """A loader gave nothing, or ended before it should."""
+
+
+class BatchRefused(Refused):
+    """A batch is not what the actions can work on."""
+
+
+class LossRefused(Refused):
+    """No gradient can be computed from what the loss function returned."""
+
+
+class OptimizerRefused(Refused):
+    """The optimizer cannot train this model, or not in this way."""
+
+
+class MetricRefused(Refused):
+    """A metric returned something that is no single number."""
+
+
+class EngineBusy(Refused):
+    """The engine is running; a second training would need a machine of its own."""

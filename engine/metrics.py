@@ -1,0 +1,219 @@
+"""How well did it go?  Mean loss and metrics of each pass over a loader, read from the device once per pass.
+
+The engine's own callback `Metrics` is the first to hear, and uses nothing that a user's callback could not use.
+"""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from attrs import define, field
+from torch import Tensor
+
+from engine.errors import ArgumentRefused, MetricRefused
+from engine.listeners import Callback
+from engine.run import Run
+
+
+MetricFunction = Callable[[Any, Any], Tensor]
+
+
+@runtime_checkable
+class MetricObject(Protocol):
+    """What a `torchmetrics` metric can do: it keeps its own sums."""
+
+    def update(self, output: Any, target: Any) -> None:  # noqa: ANN401  # as the model and the loader give them
+        """Take in one batch."""
+
+    def compute(self) -> Any:  # noqa: ANN401  # a tensor, or a dict of tensors for a collection
+        """The value over all batches taken in."""
+
+    def reset(self) -> None:
+        """Forget all batches."""
+
+
+# How many values are summed at a time: one stack and one sum for as many batches.
+CHUNK = 64
+
+
+@define(eq=False)
+class Mean:
+    """The mean of one scalar per batch, weighted by batch size; nothing is read on the host until `value`.
+
+    Cost per batch: one `detach` and an append; one stack and one sum every 64 batches.
+
+    Example:
+        >>> mean = Mean("loss")
+        >>> mean.add(torch.tensor(1.0), size=3)
+        >>> mean.add(torch.tensor(5.0), size=1)
+        >>> mean.value()
+        2.0
+    """
+
+    name: str
+    _waiting: list[Tensor] = field(factory=list)
+    # The size of each batch that waits; another size folds them first.
+    _size: int = 0
+    _total: Tensor | None = None
+    _samples: int = 0
+
+    def add(self, value: Tensor, *, size: int) -> None:
+        """Take in the value of one batch of *size* samples: a scalar tensor of shape `()` or `(1,)`."""
+        if size != self._size or len(self._waiting) == CHUNK:
+            self._fold()
+            self._size = size
+        self._waiting.append(value.detach())
+
+    def value(self) -> float:
+        """The weighted mean so far.  Waits for the device."""
+        self._fold()
+        if self._total is None:
+            return float("nan")
+        return float(self._total) / self._samples
+
+    def _fold(self) -> None:
+        if not self._waiting:
+            return
+        stacked = torch.stack(self._waiting)
+        if stacked.numel() != len(self._waiting):
+            raise MetricRefused(
+                f"{self.name} is a tensor of shape {tuple(self._waiting[0].shape)} for each batch",
+                allowed="a scalar tensor for each batch",
+                instead="return a mean over the batch",
+            )
+        precise = torch.float32 if stacked.device.type == "mps" else torch.float64  # MPS has no float64
+        total = stacked.sum(dtype=precise) * self._size
+        self._total = total if self._total is None else self._total + total
+        self._samples += self._size * len(self._waiting)
+        self._waiting.clear()
+
+
+@define(eq=False)
+class Meter:
+    """The loss and the metrics of one pass over a loader."""
+
+    prefix: str
+    functions: Mapping[str, MetricFunction]
+    objects: Mapping[str, MetricObject]
+    loss: Mean = field(init=False)
+    means: tuple[tuple[Mean, MetricFunction], ...] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """One mean for each function."""
+        self.loss = Mean(f"{self.prefix}_loss")
+        self.means = tuple((Mean(f"{self.prefix}_{name}"), function) for name, function in self.functions.items())
+
+    def add(self, run: Run) -> None:
+        """Take in the batch in hand."""
+        size = batch_size(run.inputs)
+        self.loss.add(run.loss, size=size)
+        if self.means or self.objects:
+            self._add_metrics(run, size)
+
+    def _add_metrics(self, run: Run, size: int) -> None:
+        with torch.no_grad():
+            output = run.output.detach() if isinstance(run.output, Tensor) else run.output
+            for mean, function in self.means:
+                mean.add(function(output, run.targets), size=size)
+            for metric in self.objects.values():
+                metric.update(output, run.targets)
+
+    def read(self) -> dict[str, float]:
+        """All values, as numbers on the host: `train_loss`, `valid_accuracy`, ..."""
+        values = {mean.name: mean.value() for mean in (self.loss, *(mean for mean, _ in self.means))}
+        for name, metric in self.objects.items():
+            values.update(_numbers(f"{self.prefix}_{name}", metric.compute()))
+        return values
+
+
+class Metrics(Callback):
+    """Fill `run.metrics` and `run.history`; the engine's own callback, before all others.
+
+    An epoch that was stopped leaves no record in the history.
+    """
+
+    order = -100
+
+    def __init__(self, metrics: Mapping[str, MetricFunction | MetricObject]) -> None:
+        for name, metric in metrics.items():
+            if not isinstance(metric, MetricObject) and not callable(metric):
+                raise ArgumentRefused(
+                    f"the metric {name!r} is {metric!r}",
+                    allowed="a function (output, target) -> tensor, or a torchmetrics metric",
+                    instead="pass the function itself, or an instance of the metric",
+                )
+        self.objects = {name: metric for name, metric in metrics.items() if isinstance(metric, MetricObject)}
+        self.functions: dict[str, MetricFunction] = {
+            name: metric for name, metric in metrics.items() if not isinstance(metric, MetricObject)
+        }
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Start the training's sums."""
+        run.metrics = {}
+        run.meter = self._meter("train", run)
+
+    def on_loss_end(self, run: Run) -> None:
+        """Take in a training batch."""
+        assert run.meter is not None, "an epoch has begun"
+        run.meter.add(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Read the training's values; write the epoch's record."""
+        if run.stopping or run.meter is None:
+            return
+        run.metrics = {**run.meter.read(), **run.metrics}
+        run.history.append({"epoch": run.epoch, "updates": run.updates, **run.metrics})
+
+    def on_validate_begin(self, run: Run) -> None:
+        """Start the validation's sums."""
+        run.meter = self._meter("valid", run)
+
+    def on_validate_loss_end(self, run: Run) -> None:
+        """Take in a validation batch."""
+        assert run.meter is not None, "a validation has begun"
+        run.meter.add(run)
+
+    def on_validate_end(self, run: Run) -> None:
+        """Read the validation's values, for the parent too."""
+        assert run.meter is not None, "a validation has begun"
+        run.metrics = run.meter.read()
+        if run.parent is not None:
+            run.parent.metrics.update(run.metrics)
+
+    def _meter(self, prefix: str, run: Run) -> Meter:
+        return Meter(prefix, self.functions, {name: _fresh(metric, run) for name, metric in self.objects.items()})
+
+
+def batch_size(inputs: Any) -> int:  # noqa: ANN401  # a batch may be anything
+    """The number of samples: the length of the first tensor found in the inputs; 1 if there is none.
+
+    Example:
+        >>> batch_size(torch.zeros(5, 2)), batch_size({"a": [torch.zeros(3)]}), batch_size("x")
+        (5, 3, 1)
+    """
+    if isinstance(inputs, Tensor):
+        return inputs.size(0) if inputs.dim() else 1
+    if isinstance(inputs, Mapping):
+        inputs = list(inputs.values())
+    return batch_size(inputs[0]) if isinstance(inputs, tuple | list) and inputs else 1
+
+
+def _fresh(metric: MetricObject, run: Run) -> MetricObject:
+    """A copy with its own sums, on the run's device."""
+    fresh = deepcopy(metric)
+    fresh.reset()
+    move = getattr(fresh, "to", None)
+    return fresh if move is None else move(run.device)
+
+
+def _numbers(name: str, value: Any) -> dict[str, float]:  # noqa: ANN401  # what compute() gave
+    if isinstance(value, Mapping):
+        return {f"{name}_{key}": number for key, item in value.items() for number in _numbers(name, item).values()}
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise MetricRefused(
+            f"{name} is a tensor of shape {tuple(value.shape)}",
+            allowed="one number",
+            instead="reduce it, for example with average='macro'",
+        )
+    return {name: float(value)}

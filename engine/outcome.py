@@ -1,0 +1,65 @@
+"""How did a run end, and who had a say in it?  Outcomes, verdicts of guards, tallies of skips."""
+
+from enum import Enum, unique
+
+from attrs import define, frozen
+
+from states import Transition
+from states.names import name_of
+
+
+@unique
+class Outcome(Enum):
+    """How a run ended; the values are the sentences that people read."""
+
+    RUNNING = "the run has not ended yet"
+    COMPLETED = "everything that was asked for was done"
+    STOPPED = "a stop was asked for and the run ended in order"
+    INTERRUPTED = "the run was interrupted from the keyboard"
+    FAILED = "an exception ended the run"
+
+
+@frozen
+class Verdict:
+    """One yes of one guard: who gave it, on which transition, why, and when.
+
+    Attributes:
+        guard: The guard that was answered.
+        who: The callback that said yes, or `run.stop`.
+        transition: The row that was taken because of it.
+        reason: What was given to `run.stop`, or that the callback answered.
+        epoch: Epochs ended by then.
+        batch_index: Batches ended in that epoch by then.
+        updates: Optimizer steps taken by then.
+    """
+
+    guard: Enum
+    who: str
+    transition: Transition
+    reason: str
+    epoch: int
+    batch_index: int
+    updates: int
+
+    def __str__(self) -> str:
+        when = f"epoch {self.epoch}, batch {self.batch_index}, update {self.updates}"
+        return f"{name_of(self.guard)} by {self.who} ({when}): {self.reason}"
+
+
+@define(eq=False)
+class Tally:
+    """How often one callback skipped by one guard in this run, and the last time that it did."""
+
+    guard: Enum
+    who: str
+    transition: Transition
+    # Times that it said yes.
+    count: int = 0
+    # The counters at its last yes; -1 before the first.
+    last_epoch: int = -1
+    last_batch_index: int = -1
+    last_updates: int = -1
+
+    def __str__(self) -> str:
+        last = f"epoch {self.last_epoch}, batch {self.last_batch_index}, update {self.last_updates}"
+        return f"{name_of(self.guard)} by {self.who}: {self.count} times, last at {last}"

@@ -1,0 +1,152 @@
+"""What changes while a model trains?  Everything mutable of one run, in one place."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import define, field
+from torch import Tensor, device, nn, optim
+
+from engine.errors import ArgumentRefused
+from engine.outcome import Outcome, Tally, Verdict
+from states import Machine, Transition
+from states.names import name_of
+
+
+if TYPE_CHECKING:
+    from engine.metrics import Meter
+
+# How many of the last transitions a run remembers, for the note on an exception.
+REMEMBERED = 8
+
+
+@define(eq=False)
+class Wish:
+    """A stop that was asked for and not granted yet; a held run shares that of its parent."""
+
+    reason: str | None = None
+
+
+@define(eq=False, kw_only=True)
+class Run:
+    """Everything mutable of one run.  Callbacks, guards and actions get it as their only argument.
+
+    Callbacks may read everything, and write what they mean to change: `inputs`, `targets`, `output`, `loss`, the
+    model, the optimizer.  State and counters are written by the walk alone.
+
+    Example:
+        >>> import torch
+        >>> from engine import Engine
+        >>> model = torch.nn.Linear(2, 1)
+        >>> engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+        >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 3, epochs=2)
+        >>> run.epoch, run.batch_index, run.updates, run.batches_done, run.outcome.name
+        (2, 3, 6, 6, 'COMPLETED')
+    """
+
+    machine: Machine
+    model: nn.Module
+    device: device
+    loss_fn: Any = None  # (output, targets) -> scalar tensor
+    optimizer: optim.Optimizer | None = None
+    loader: Iterable[Any]
+    valid_loader: Iterable[Any] | None = None
+
+    # What was asked for: `epochs` is where `epoch` ends, `None` without end; `max_updates` optimizer steps are enough.
+    epochs: int | None = 1
+    max_updates: int | None = None
+
+    # The run that holds this one (a validation), if any.
+    parent: "Run | None" = None
+    # What the run is doing now.  Written by the walk.
+    state: Enum
+
+    # Counters, moved where the machine's `counts` say.  Invariant: 0 <= window, batch_index <= batches_done.
+    epoch: int = 0  # epochs ended; while one is open, its number, from 0
+    batch_index: int = 0  # batches ended since the loader was begun; while one is open, its number, from 0
+    batches_done: int = 0  # training batches ended in the whole run, skipped ones too
+    updates: int = 0  # optimizer steps taken
+    window: int = 0  # batches whose gradients are summed and wait for a step
+
+    # The batch in hand: written by FETCH, FORWARD and LOSS, replaced by the next batch, let go at the epoch's end.
+    batch: Any = None  # as the loader gave it, on the device
+    inputs: Any = None
+    targets: Any = None
+    output: Any = None
+    loss: Any = None  # the tensor that the loss function returned: scalar (), with its graph until the epoch's end
+
+    # Numbers on the host.  `metrics` holds the latest of this epoch, `history` one record for each epoch that ended
+    # without a stop: {"epoch": 0, "updates": 12, "train_loss": ..., "valid_loss": ...}.
+    metrics: dict[str, float] = field(factory=dict)
+    history: list[dict[str, float]] = field(factory=list)
+
+    # How it ends.  `stopping` is true from the granted stop of the whole run to its last end.
+    outcome: Outcome = Outcome.RUNNING
+    stopping: bool = False
+    stops: list[Verdict] = field(factory=list)
+    tallies: list[Tally] = field(factory=list)
+    errors: list[BaseException] = field(factory=list)
+    # The last transitions, newest last.
+    recent: deque[Transition] = field(factory=lambda: deque(maxlen=REMEMBERED))
+
+    # Whether a batch must be a pair; not so where the user's own forward unpacks it.
+    pairs_only: bool = True
+    # Ours alone: the open iterator, the accumulated metrics, the modes to put back, the stops asked for.
+    iterator: Iterator[Any] | None = None
+    meter: "Meter | None" = None
+    modes: list[tuple[nn.Module, bool]] = field(factory=list)
+    wish: Wish = field(factory=Wish)
+    epoch_wish: Wish = field(factory=Wish)
+
+    @property
+    def skips(self) -> tuple[Tally, ...]:
+        """The guards that skipped something in this run: how often, by whom, and when last."""
+        return tuple(tally for tally in self.tallies if tally.count)
+
+    def stop(self, reason: str, *, scope: Literal["run", "epoch"] = "run") -> None:
+        """Ask for a stop; the next stop guard grants it, and everything open ends in order.
+
+        Args:
+            reason: Why, in words; kept in `run.stops`.
+            scope: `"run"` ends the whole run (from inside a validation too); `"epoch"` ends only the pass over the
+                loader in hand: flush, validation and the next epoch go on.
+
+        Raises:
+            ArgumentRefused: an empty reason or an unknown scope.
+
+        Several may ask; the first reason is kept, and nobody can take a stop back.
+        """
+        if not isinstance(reason, str) or not reason:
+            raise ArgumentRefused(
+                f"run.stop was given the reason {reason!r}",
+                allowed="a sentence",
+                instead='say why: run.stop("the loss is not finite")',
+            )
+        if scope not in ("run", "epoch"):
+            raise ArgumentRefused(
+                f"run.stop was given the scope {scope!r}",
+                allowed="'run', 'epoch'",
+                instead="leave it out to stop the whole run",
+            )
+        wish = self.wish if scope == "run" else self.epoch_wish
+        wish.reason = wish.reason or reason
+
+    @property
+    def where(self) -> str:
+        """Where the run is, for messages: state and counters.
+
+        Example: `forward (epoch 3, batch 17, update 1204)`.
+        """
+        return f"{name_of(self.state)} (epoch {self.epoch}, batch {self.batch_index}, update {self.updates})"
+
+    def __repr__(self) -> str:
+        """One line: the machine, where it is, how it ended."""
+        return f"<Run of {self.machine.name}: {self.where}; {self.outcome.value}>"
+
+
+def release(run: Run) -> None:
+    """Let go of the batch in hand and of its graph; the last loss stays, detached."""
+    run.iterator = run.batch = run.inputs = run.targets = run.output = None
+    if isinstance(run.loss, Tensor):
+        run.loss = run.loss.detach()
