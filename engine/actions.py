@@ -10,6 +10,7 @@ from attrs import frozen
 from torch import Tensor, optim
 from torch.utils.data import DataLoader, IterableDataset
 
+from engine.check import length
 from engine.errors import BatchRefused, LoaderRefused, LossRefused, OptimizerRefused
 from engine.run import Run, release
 from states import Machine, State, Trigger
@@ -74,14 +75,9 @@ def begin_evaluation(run: Run) -> None:
     run.model.eval()
 
 
-def restore_modes(run: Run) -> None:
-    """Put back each module's own mode."""
-    for module, mode in run.modes:
-        module.training = mode
-
-
 def train(run: Run) -> Enum:
-    """Is another epoch due?"""
+    """Is another epoch due?  A stop that was asked for the one before, after its loader was left, is done with."""
+    run.epoch_wish.reason = None
     if run.max_updates is not None and run.updates >= run.max_updates:
         return Trigger.EPOCHS_SPENT
     due = run.epochs is None or run.epoch < run.epochs
@@ -89,30 +85,25 @@ def train(run: Run) -> Enum:
 
 
 _DRY = object()
+_PAIR = (tuple, list)
 
 
 def fetch(run: Run) -> Enum:
-    """Draw a batch, move it to the device, unpack it."""
+    """Draw a batch, move it to the device, unpack it; unless enough optimizer steps were taken."""
+    if run.max_updates is not None and run.updates >= run.max_updates:
+        return Trigger.UPDATES_SPENT
     iterator = run.iterator
     if iterator is None:
         iterator = run.iterator = _open(run)
     batch = next(iterator, _DRY)
     if batch is _DRY:
         _check_end(run)
+        run.iterator = None
         return Trigger.LOADER_DRY
-    run.batch = batch = to_device(batch, run.device)
-    if isinstance(batch, tuple | list) and len(batch) == 2:  # noqa: PLR2004  # a pair
-        run.inputs, run.targets = batch
-    else:
-        run.inputs, run.targets = _lone(run, batch), None
+    inputs, targets = batch if isinstance(batch, _PAIR) and len(batch) == 2 else _lone(run, batch)  # noqa: PLR2004
+    run.inputs = to_device(inputs, run.device)
+    run.targets = to_device(targets, run.device)
     return Trigger.BATCH_READY
-
-
-def fetch_until_spent(run: Run) -> Enum:
-    """As `fetch`, unless enough optimizer steps were taken."""
-    if run.max_updates is not None and run.updates >= run.max_updates:
-        return Trigger.UPDATES_SPENT
-    return fetch(run)
 
 
 def forward(run: Run) -> Enum:
@@ -133,7 +124,7 @@ def backward(run: Run) -> Enum:
         run.loss.backward()
     except (RuntimeError, AttributeError) as error:
         if problem := _no_gradient(run.loss):
-            raise _loss_refused(run, problem) from error
+            raise loss_refused(run, problem) from error
         raise
     return Trigger.GRADS_READY
 
@@ -246,12 +237,17 @@ _REPORTS: Mapping[State, tuple[Enum, ...]] = {
 
 def built_in(machine: Machine) -> dict[Enum, Action]:
     """The engine's own actions for the states of a machine that it knows; those that hold machines come with them."""
-    actions: dict[Enum, Action] = {
-        state: Action(do, _REPORTS[state]) for state, do in _DOING.items() if machine.rows_from(state)
-    }
-    if (State.FETCH, Trigger.UPDATES_SPENT) in machine.groups:
-        actions[State.FETCH] = Action(fetch_until_spent, (*_REPORTS[State.FETCH], Trigger.UPDATES_SPENT))
-    return {**_idle(machine), **actions}
+    actions = _idle(machine)
+    for state, do in _DOING.items():
+        if machine.rows_from(state):
+            actions[state] = Action(do, _reports(machine, state))
+    return actions
+
+
+def _reports(machine: Machine, state: State) -> tuple[Enum, ...]:
+    """What an action of ours may report; only a machine that says what then follows can be run for `max_updates`."""
+    limited = (state, Trigger.UPDATES_SPENT) in machine.groups
+    return (*_REPORTS[state], Trigger.UPDATES_SPENT) if limited else _REPORTS[state]
 
 
 def _idle(machine: Machine) -> dict[Enum, Action]:
@@ -279,7 +275,7 @@ def to_device(value: Any, device: torch.device) -> Any:  # noqa: ANN401  # a bat
         return type(value)(to_device(item, device) for item in value)
     if (move := getattr(value, "to", None)) is not None:  # packed sequences, graph batches and the like
         return move(device)
-    if isinstance(value, tuple):  # a named tuple
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
         return type(value)(*(to_device(item, device) for item in value))
     return value
 
@@ -291,15 +287,17 @@ def _gradients(optimizer: optim.Optimizer | None) -> Iterable[Tensor]:
 
 def _open(run: Run) -> Any:  # noqa: ANN401  # an iterator over anything
     """Begin the loader; samplers that shuffle by epoch are told which one it is."""
-    for part in ("sampler", "batch_sampler"):
-        tell = getattr(getattr(run.loader, part, None), "set_epoch", None)
+    sampler, batches = getattr(run.loader, "sampler", None), getattr(run.loader, "batch_sampler", None)
+    parts = {id(part): part for part in (sampler, batches, getattr(batches, "sampler", None))}
+    for part in parts.values():
+        tell = getattr(part, "set_epoch", None)
         if tell is not None:
             tell(run.epoch)
     return iter(run.loader)
 
 
-def _lone(run: Run, batch: Any) -> Any:  # noqa: ANN401  # a batch may be anything
-    """The inputs of a batch that is no pair, where one may be so."""
+def _lone(run: Run, batch: Any) -> tuple[Any, None]:  # noqa: ANN401  # a batch may be anything
+    """A batch that is no pair is all inputs, where it may be so."""
     if run.pairs_only:
         size = f" of {len(batch)}" if isinstance(batch, tuple | list | dict) else ""
         raise BatchRefused(
@@ -308,7 +306,7 @@ def _lone(run: Run, batch: Any) -> Any:  # noqa: ANN401  # a batch may be anythi
             instead="let the loader give pairs, or say what to do with it: Engine(..., actions={State.FORWARD: "
             "output_from(lambda run: run.model(run.inputs[...])), State.LOSS: loss_from(lambda run: ...)})",
         )
-    return batch[0] if isinstance(batch, tuple | list) and len(batch) == 1 else batch
+    return (batch[0] if isinstance(batch, _PAIR) and len(batch) == 1 else batch), None
 
 
 def _check_end(run: Run) -> None:
@@ -326,10 +324,11 @@ def _check_end(run: Run) -> None:
             allowed="at least one batch per epoch",
             instead="check the data set and drop_last; to train without it, pass no such loader",
         )
-    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset) and drawn < len(loader):
+    mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    if mapped and (whole := length(loader)) is not None and drawn < whole:
         raise LoaderRefused(
-            f"the DataLoader ended after {drawn} of its {len(loader)} batches in {run.where}",
-            allowed=f"{len(loader)} batches",
+            f"the DataLoader ended after {drawn} of its {whole} batches in {run.where}",
+            allowed=f"{whole} batches",
             instead="look for a StopIteration in the data set's __getitem__ or in collate_fn: it ends the loader",
         )
 
@@ -343,7 +342,8 @@ def _no_gradient(value: object) -> str:
     return "" if value.requires_grad else "a tensor without a graph"
 
 
-def _loss_refused(run: Run, problem: str) -> LossRefused:
+def loss_refused(run: Run, problem: str) -> LossRefused:
+    """The error for a loss that cannot be trained on."""
     return LossRefused(
         f"the loss is {problem} in {run.where}",
         allowed="a tensor of one element that depends on the weights",

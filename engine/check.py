@@ -1,6 +1,6 @@
 """What can be known before the first batch?  The checks of what a run is given; each refuses, and changes nothing."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Collection, Iterable, Sized
 
 from torch import nn, optim
 
@@ -20,15 +20,25 @@ def check_length(epochs: object, max_updates: object, start_epoch: object) -> No
         )
 
 
-def check_count(name: str, value: object, *, may_be_none: bool = False) -> None:
-    """Refuse what is no whole number, 0 or more."""
+def check_count(name: str, value: object, *, least: int = 0, may_be_none: bool = False) -> None:
+    """Refuse what is no whole number, *least* or more."""
     if value is None and may_be_none:
         return
-    if type(value) is not int or value < 0:
+    if type(value) is not int or value < least:
         raise ArgumentRefused(
             f"{name} is {value!r}, a {type(value).__name__}",
-            allowed="a whole number, 0 or more",
+            allowed=f"a whole number, {least} or more",
             instead=f"say {name}=1",
+        )
+
+
+def check_askings(guard: str, yes: object) -> None:
+    """Refuse askings of a guard that are not a list of whole numbers."""
+    if isinstance(yes, str) or not isinstance(yes, Collection) or any(type(n) is not int or n < 0 for n in yes):
+        raise ArgumentRefused(
+            f"the askings at which {guard} says yes are {yes!r}",
+            allowed="a list of whole numbers, from 0",
+            instead=f"write answers={{{guard!r}: [0, 2]}} for its first and third asking",
         )
 
 
@@ -61,11 +71,7 @@ def length(loader: object) -> int | None:
 def check_optimizer(model: nn.Module, optimizer: object) -> None:
     """Refuse an optimizer that is missing, is a class, or holds none of the model's parameters."""
     if not isinstance(optimizer, optim.Optimizer):
-        raise OptimizerRefused(
-            f"the optimizer is {optimizer!r}",
-            allowed="an instance of torch.optim.Optimizer",
-            instead="pass for example torch.optim.SGD(model.parameters(), lr=0.1)",
-        )
+        raise _no_optimizer(optimizer)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in model.parameters()):
         raise OptimizerRefused(
@@ -75,8 +81,18 @@ def check_optimizer(model: nn.Module, optimizer: object) -> None:
         )
 
 
-def check_parts(model: object, loss_fn: object) -> None:
-    """Refuse a model that is no module, and a loss that cannot be called."""
+def _no_optimizer(given: object) -> OptimizerRefused:
+    return OptimizerRefused(
+        f"the optimizer is {given!r}",
+        allowed="an instance of torch.optim.Optimizer",
+        instead="pass for example torch.optim.SGD(model.parameters(), lr=0.1)",
+    )
+
+
+def check_parts(model: object, loss_fn: object, optimizer: object) -> None:
+    """Refuse a model that is no module, a loss that cannot be called, and what is no optimizer at all."""
+    if optimizer is not None and not isinstance(optimizer, optim.Optimizer):
+        raise _no_optimizer(optimizer)
     if not isinstance(model, nn.Module):
         raise ArgumentRefused(
             f"the model is {model!r}",

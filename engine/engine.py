@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from inspect import ismethod
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from attrs import define, field
 from torch import Tensor, nn, optim
 
 from engine.actions import Action, Do, built_in, needs_closure, step_with_closure
-from engine.check import check_count, check_length, check_loader, check_optimizer, check_parts
+from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
 from engine.drive import checked_walk, walk
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
@@ -99,7 +100,7 @@ class Engine:
 
     def __attrs_post_init__(self) -> None:
         """Refuse what could not work, then register the callbacks."""
-        check_parts(self.model, self.loss_fn)
+        check_parts(self.model, self.loss_fn, self.optimizer)
         if not isinstance(self.machine, Machine):
             raise ArgumentRefused(
                 f"the machine is {self.machine!r}", allowed="a states.Machine", instead="leave it out for TRAINING"
@@ -143,6 +144,12 @@ class Engine:
         """
         self._refuse_second_training()
         check_length(epochs, max_updates, start_epoch)
+        if max_updates is not None and Trigger.UPDATES_SPENT not in self.machine.triggers:
+            raise ArgumentRefused(
+                f"max_updates is {max_updates}, and the machine {self.machine.name!r} has no row for updates_spent",
+                allowed="None for this machine",
+                instead="add Transition(State.FETCH, Trigger.UPDATES_SPENT, None, ...) to its rows, or say epochs",
+            )
         check_loader("train_loader", train_loader)
         if valid_loader is not None:
             check_loader("valid_loader", valid_loader)
@@ -203,10 +210,11 @@ class Engine:
 
         Raises:
             PlanRefused: a number that no loader could have.
-            ArgumentRefused: an unknown guard.
+            ArgumentRefused: an unknown guard, or askings that are no whole numbers.
         """
-        for guard in answers or {}:
+        for guard, yes in (answers or {}).items():
             self._vocabulary.guard(guard)
+            check_askings(guard, yes)
         plan = Plan(epochs=epochs, batches=batches, valid_batches=valid_batches, max_updates=max_updates)
         return rehearse(self.machine, plan, arrange(self._listeners), script(answers or {}))
 
@@ -231,8 +239,8 @@ class Engine:
             epoch 3 ended
         """
         word = self._vocabulary.event(event)
-        check_count("every", every - 1 if type(every) is int else every)
-        check_count("once", once - 1 if type(once) is int else once, may_be_none=True)
+        check_count("every", every, least=1)
+        check_count("once", once, least=1, may_be_none=True)
         if once is not None and every != 1:
             raise ArgumentRefused(f"every is {every} and once is {once}", allowed="one of them", instead="drop one")
 
@@ -269,12 +277,12 @@ class Engine:
 
     def remove(self, callback: object) -> None:
         """Forget a callback or function; while a run goes on, from the next one on."""
-        left = [listener for listener in self._listeners if listener.source is not callback]
+        left = [listener for listener in self._listeners if not _same(listener.source, callback)]
         if len(left) == len(self._listeners):
             raise ArgumentRefused(
                 f"{callback!r} is not registered", allowed=", ".join(self._names), instead="pass the object itself"
             )
-        self._warn_if_active("removed")
+        self._warn_if_active("removed", level=3)
         self._listeners = left
 
     @property
@@ -289,8 +297,7 @@ class Engine:
 
     def prove(self) -> Proof:
         """Prove the machine together with what the actions declare."""
-        actions = self._actions(self.machine, {}, ())
-        return prove(self.machine, {state: action.reports for state, action in actions.items()})
+        return self._prove(self.machine)
 
     def diagram(self, format: str | None = None, path: str | PathLike[str] | None = None) -> str | bytes:  # noqa: A002
         """Draw the machine, each arrow with the callbacks that hear it or answer its guard; see `states.diagram`."""
@@ -302,20 +309,25 @@ class Engine:
         return tuple(listener.name for listener in self._listeners)
 
     def _register(self, listener: Listener) -> None:
-        if any(listener.source is other.source and listener.hears.keys() & other.hears for other in self._listeners):
-            raise ArgumentRefused(
-                f"{listener.name} is registered already", allowed="each object once", instead="make a second instance"
-            )
+        for other in self._listeners:
+            twice = listener.hears.keys() & other.hears or listener.answers.keys() & other.answers
+            if twice and _same(listener.source, other.source):
+                raise ArgumentRefused(
+                    f"{other.name} is registered already",
+                    allowed="each object once",
+                    instead="make a second instance",
+                )
         self._listeners.append(listener)
 
     def _add(self, listener: Listener) -> None:
         arrange([*self._listeners, listener])
         self._register(listener)
-        self._warn_if_active("added")
+        self._warn_if_active("added", level=4)
 
-    def _warn_if_active(self, done: str) -> None:
+    def _warn_if_active(self, done: str, level: int) -> None:
         if self._active is not None:
-            warnings.warn(f"a callback was {done} while a run goes on: it takes effect at the next run", stacklevel=4)
+            text = f"a callback was {done} while a run goes on: it takes effect at the next run"
+            warnings.warn(text, stacklevel=level)
 
     def _refuse_second_training(self) -> None:
         if self._active is not None:
@@ -334,7 +346,8 @@ class Engine:
             )
 
     def _check_actions(self) -> None:
-        known = {*self.machine.states, *EVALUATION.states, *PREDICTION.states}
+        machines = (self.machine, *_held(self.machine), EVALUATION, PREDICTION)
+        known = tuple(dict.fromkeys(state for machine in machines for state in machine.states))
         for state in self.actions:
             if state not in known:
                 raise ArgumentRefused(
@@ -343,6 +356,12 @@ class Engine:
                     instead=nearest(name_of(state), map(name_of, known)),
                 )
         self.prove()
+        for held in _held(self.machine):
+            self._prove(held)
+
+    def _prove(self, machine: Machine) -> Proof:
+        actions = self._actions(machine, {}, ())
+        return prove(machine, {state: action.reports for state, action in actions.items()})
 
     def _device_now(self) -> torch.device:
         parameter = next(self.model.parameters(), None)
@@ -361,8 +380,9 @@ class Engine:
             pairs_only=State.FORWARD not in self.actions and machine is not PREDICTION,
         )
         if parent is not None:
-            run.wish, run.epochs, run.max_updates = parent.wish, parent.epochs, parent.max_updates
-            run.epoch, run.updates, run.batches_done = parent.epoch, parent.updates, parent.batches_done
+            run.wish, run.stops = parent.wish, parent.stops
+            run.epochs, run.epoch = parent.epochs, parent.epoch
+            run.updates, run.batches_done = parent.updates, parent.batches_done
         return run
 
     def _go(self, run: Run, *more: object) -> Run:
@@ -414,6 +434,18 @@ class Engine:
             return Trigger.VALIDATION_STOPPED if stops and inner.stopping else Trigger.VALIDATED
 
         return Action(hold, (Trigger.VALIDATED, *((Trigger.VALIDATION_STOPPED,) if stops else ())))
+
+
+def _held(machine: Machine) -> Iterator[Machine]:
+    """All machines that the states of a machine hold, at any depth."""
+    for held in machine.holds.values():
+        yield held
+        yield from _held(held)
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two things are one callback: the same object, or the same method of one."""
+    return one is other or (ismethod(one) and ismethod(other) and one == other)
 
 
 def _declared(state: Enum, actions: Mapping[Enum, Action]) -> tuple[Enum, ...]:

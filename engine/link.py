@@ -16,8 +16,8 @@ from attrs import define, field
 from engine.errors import GuardRefused
 from engine.listeners import Answer, Hear, Listener
 from engine.outcome import Outcome, Tally, Verdict
-from engine.run import Run
-from states import Count, Event, Guard, Machine, State, Transition, When
+from engine.run import OF_THE_EPOCH, Run, Wish
+from states import Count, Counter, Event, Machine, State, Transition, When
 from states.names import is_stop, name_of
 
 
@@ -108,6 +108,9 @@ def _moves(machine: Machine, when: When, what: Enum | None) -> tuple[Hear, ...]:
 
 
 def _move(count: Count) -> Hear:
+    """A counter's move as one function.  Counters that move in every batch have an addition written out."""
+    if count.by == 1 and count.counter in _ADDITIONS:
+        return _ADDITIONS[count.counter]
     name, by = name_of(count.counter), count.by or 0
 
     def clear(run: Run) -> None:
@@ -117,6 +120,30 @@ def _move(count: Count) -> Hear:
         setattr(run, name, getattr(run, name) + by)
 
     return clear if count.by is None else add
+
+
+def _one_more_batch(run: Run) -> None:
+    run.batch_index += 1
+
+
+def _one_more_batch_done(run: Run) -> None:
+    run.batches_done += 1
+
+
+def _one_more_update(run: Run) -> None:
+    run.updates += 1
+
+
+def _one_more_in_the_window(run: Run) -> None:
+    run.window += 1
+
+
+_ADDITIONS: Mapping[Counter, Hear] = {
+    Counter.BATCH_INDEX: _one_more_batch,
+    Counter.BATCHES_DONE: _one_more_batch_done,
+    Counter.UPDATES: _one_more_update,
+    Counter.WINDOW: _one_more_in_the_window,
+}
 
 
 def _entering(machine: Machine, row: Transition) -> tuple[Hear, ...]:
@@ -137,28 +164,14 @@ def _note_outcome(run: Run) -> None:
     run.outcome = Outcome.STOPPED if run.stopping else Outcome.COMPLETED
 
 
-def _run_wish(run: Run) -> str | None:
-    return run.wish.reason
-
-
-def _epoch_wish(run: Run) -> str | None:
-    return run.epoch_wish.reason
-
-
-# The guards that `run.stop(scope="epoch")` answers; every other stop guard is answered by `run.stop`.
-_WISHES: Mapping[Enum, Callable[[Run], str | None]] = {
-    Guard.STOP_EPOCH: _epoch_wish,
-    Guard.STOP_VALIDATE: _epoch_wish,
-}
-
-
 def _ask(row: Transition, listeners: Iterable[Listener], run: Run) -> Answer | None:
     """One function that asks all who answer the guard of a row, until the first yes; `None` if nobody does."""
     guard = row.guard
     assert guard is not None, "only guarded rows are asked"
     answers = [(listener.label, listener.answers[guard]) for listener in listeners if guard in listener.answers]
     if is_stop(guard):
-        return _ask_stop(row, guard, answers)
+        wish = run.epoch_wish if guard in OF_THE_EPOCH else run.wish
+        return _ask_stop(row, guard, wish, answers)
     if not answers:
         return None
     tallied = [(answer, Tally(guard, who, row)) for who, answer in answers]
@@ -178,13 +191,12 @@ def _ask(row: Transition, listeners: Iterable[Listener], run: Run) -> Answer | N
     return ask
 
 
-def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]]) -> Answer:
+def _ask_stop(row: Transition, guard: Enum, wish: Wish, answers: Sequence[tuple[str, Answer]]) -> Answer:
     """As `_ask`; `run.stop` is the first to answer, and a yes is recorded in full."""
-    wish = _WISHES.get(guard, _run_wish)
 
     def ask(run: Run) -> bool:
-        if (reason := wish(run)) is not None:
-            return _granted(run, row, guard, "run.stop", reason)
+        if wish.reason is not None:
+            return _granted(run, row, guard, "run.stop", wish.reason)
         for who, answer in answers:
             verdict = answer(run)
             if verdict is True:
@@ -199,7 +211,7 @@ def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]
 def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> bool:
     """Record a stop.  One of the whole run is latched; one of an epoch is done with."""
     run.stops.append(Verdict(guard, who, row, reason, run.epoch, run.batch_index, run.updates))
-    if guard in (Guard.STOP_EPOCH, Guard.STOP_VALIDATE):
+    if guard in OF_THE_EPOCH:
         run.epoch_wish.reason = None
     else:
         run.wish.reason = reason

@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 from engine.errors import ArgumentRefused, CallbackRefused
 from engine.run import Run
-from states import EVALUATION, PREDICTION, Machine
+from states import EVALUATION, PREDICTION, TRAINING, Machine
 from states.errors import nearest
 from states.names import name_of
 
@@ -92,19 +92,23 @@ class Listener:
 
 @define(eq=False)
 class Vocabulary:
-    """The events and guards that a callback may name: those of every machine that an engine can run."""
+    """The events and guards that a callback may name: those of the engine's machine and of the built-in ones."""
 
     events: Mapping[str, Enum]
     guards: Mapping[str, Enum]
 
     @classmethod
     def of(cls, machine: Machine) -> "Vocabulary":
-        """The words of a machine, of those that it holds, and of evaluation and prediction."""
-        machines = [machine, *machine.holds.values(), EVALUATION, PREDICTION]
-        return cls(
-            {name_of(event): event for m in machines for event in m.events},
-            {name_of(guard): guard for m in machines for guard in m.guards},
-        )
+        """The words of a machine, of those that it holds, and of the built-in ones; the machine's own come first."""
+        machines = [machine, *machine.holds.values(), TRAINING, EVALUATION, PREDICTION]
+        events: dict[str, Enum] = {}
+        guards: dict[str, Enum] = {}
+        for m in machines:
+            for event in m.events:
+                events.setdefault(name_of(event), event)
+            for guard in m.guards:
+                guards.setdefault(name_of(guard), guard)
+        return cls(events, guards)
 
     def event(self, name: str) -> Enum:
         """The event with this name, or an error with the nearest one."""
@@ -116,8 +120,9 @@ class Vocabulary:
 
 
 def _known(kind: str, name: str, words: Mapping[str, Enum]) -> Enum:
-    if name not in words:
-        raise ArgumentRefused(f"no {kind} is called {name!r}", allowed=", ".join(words), instead=nearest(name, words))
+    if not isinstance(name, str) or name not in words:
+        hint = nearest(name if isinstance(name, str) else name_of(name), words)
+        raise ArgumentRefused(f"no {kind} is called {name!r}", allowed=", ".join(words), instead=hint)
     return words[name]
 
 
@@ -141,7 +146,7 @@ def listen(callback: object, vocabulary: Vocabulary, taken: Collection[str]) -> 
             hears[event] = _method(callback, attribute)
         elif attribute in vocabulary.guards:
             answers[vocabulary.guards[attribute]] = _method(callback, attribute)
-        elif callable(inspect.getattr_static(callback, attribute)):
+        elif not attribute.startswith("_") and callable(inspect.getattr_static(callback, attribute)):
             _refuse_misspelt(name, attribute, vocabulary)
     if not hears and not answers:
         raise CallbackRefused(
@@ -177,7 +182,7 @@ def arrange(listeners: Sequence[Listener]) -> tuple[Listener, ...]:
         index: {
             other
             for other, candidate in enumerate(listeners)
-            if other != index and isinstance(candidate.source, listener.runs_after)
+            if type(candidate.source) is not type(listener.source) and isinstance(candidate.source, listener.runs_after)
         }
         for index, listener in enumerate(listeners)
     }
@@ -248,20 +253,32 @@ def _check_signature(function: object, where: str) -> None:
     """Refuse what cannot be called as `function(run)`."""
     given = repr(function)
     if callable(function):
-        given = f"{where}{inspect.signature(function)}"
         try:
-            inspect.signature(function).bind(None)
+            signature = inspect.signature(function)
+        except ValueError:  # some functions written in C do not tell theirs
+            return
+        given = f"{where}{signature}"
+        try:
+            signature.bind(None)
         except TypeError:
             pass
         else:
-            if not inspect.iscoroutinefunction(function):
+            kind = _waits(function) or _waits(getattr(function, "__call__", None))  # noqa: B004  # an async __call__
+            if not kind:
                 return
-            given = f"async {given}"
+            given = f"{kind} {given}"
     raise CallbackRefused(
         f"{where} cannot be called with a run alone: {given}",
         allowed="a plain function or method that takes one argument, the run",
         instead=f"write def {where.rpartition('.')[2]}(self, run)" if "." in where else "write def function(run)",
     )
+
+
+def _waits(function: object) -> str:
+    """What a call would give instead of doing the work: nothing would run, and nobody would notice."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "async"
+    return "generator" if inspect.isgeneratorfunction(function) else ""
 
 
 def _placed(name: str, order: object, after: object) -> tuple[int, tuple[type, ...]]:

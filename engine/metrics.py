@@ -5,12 +5,14 @@ The engine's own callback `Metrics` is the first to hear, and uses nothing that 
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from inspect import isclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from attrs import define, field
 from torch import Tensor
 
+from engine.actions import loss_refused
 from engine.errors import ArgumentRefused, MetricRefused
 from engine.listeners import Callback
 from engine.run import Run
@@ -45,8 +47,8 @@ class Mean:
 
     Example:
         >>> mean = Mean("loss")
-        >>> mean.add(torch.tensor(1.0), size=3)
-        >>> mean.add(torch.tensor(5.0), size=1)
+        >>> mean.add(torch.tensor(1.0), 3)
+        >>> mean.add(torch.tensor(5.0), 1)
         >>> mean.value()
         2.0
     """
@@ -58,17 +60,20 @@ class Mean:
     _total: Tensor | None = None
     _samples: int = 0
 
-    def add(self, value: Tensor, *, size: int) -> None:
+    def add(self, value: Tensor, size: int) -> None:
         """Take in the value of one batch of *size* samples: a scalar tensor of shape `()` or `(1,)`."""
-        if size != self._size or len(self._waiting) == CHUNK:
+        waiting = self._waiting
+        if size != self._size or len(waiting) == CHUNK:
             self._fold()
             self._size = size
-        self._waiting.append(value.detach())
+        if not isinstance(value, Tensor):
+            raise self._no_scalar(f"a {type(value).__name__}")
+        waiting.append(value.detach())
 
     def value(self) -> float:
         """The weighted mean so far.  Waits for the device."""
         self._fold()
-        if self._total is None:
+        if self._total is None or not self._samples:
             return float("nan")
         return float(self._total) / self._samples
 
@@ -77,16 +82,19 @@ class Mean:
             return
         stacked = torch.stack(self._waiting)
         if stacked.numel() != len(self._waiting):
-            raise MetricRefused(
-                f"{self.name} is a tensor of shape {tuple(self._waiting[0].shape)} for each batch",
-                allowed="a scalar tensor for each batch",
-                instead="return a mean over the batch",
-            )
+            raise self._no_scalar(f"a tensor of shape {tuple(self._waiting[0].shape)}")
         precise = torch.float32 if stacked.device.type == "mps" else torch.float64  # MPS has no float64
         total = stacked.sum(dtype=precise) * self._size
         self._total = total if self._total is None else self._total + total
         self._samples += self._size * len(self._waiting)
         self._waiting.clear()
+
+    def _no_scalar(self, given: str) -> MetricRefused:
+        return MetricRefused(
+            f"{self.name} is {given} for each batch",
+            allowed="a scalar tensor for each batch",
+            instead="return a mean over the batch, as a tensor",
+        )
 
 
 @define(eq=False)
@@ -98,24 +106,30 @@ class Meter:
     objects: Mapping[str, MetricObject]
     loss: Mean = field(init=False)
     means: tuple[tuple[Mean, MetricFunction], ...] = field(init=False)
+    # Whether there is more than the loss.
+    further: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """One mean for each function."""
         self.loss = Mean(f"{self.prefix}_loss")
         self.means = tuple((Mean(f"{self.prefix}_{name}"), function) for name, function in self.functions.items())
+        self.further = bool(self.functions or self.objects)
 
     def add(self, run: Run) -> None:
         """Take in the batch in hand."""
-        size = batch_size(run.inputs)
-        self.loss.add(run.loss, size=size)
-        if self.means or self.objects:
+        loss, inputs = run.loss, run.inputs
+        if not isinstance(loss, Tensor):
+            raise loss_refused(run, f"a {type(loss).__name__}")
+        size = inputs.size(0) if isinstance(inputs, Tensor) and inputs.ndim else batch_size(inputs)
+        self.loss.add(loss, size)
+        if self.further:
             self._add_metrics(run, size)
 
     def _add_metrics(self, run: Run, size: int) -> None:
         with torch.no_grad():
             output = run.output.detach() if isinstance(run.output, Tensor) else run.output
             for mean, function in self.means:
-                mean.add(function(output, run.targets), size=size)
+                mean.add(function(output, run.targets), size)
             for metric in self.objects.values():
                 metric.update(output, run.targets)
 
@@ -136,8 +150,20 @@ class Metrics(Callback):
     order = -100
 
     def __init__(self, metrics: Mapping[str, MetricFunction | MetricObject]) -> None:
+        if not isinstance(metrics, Mapping):
+            raise ArgumentRefused(
+                f"metrics is a {type(metrics).__name__}",
+                allowed="a dict of names and metrics",
+                instead='write metrics={"accuracy": ...}',
+            )
         for name, metric in metrics.items():
-            if not isinstance(metric, MetricObject) and not callable(metric):
+            if name == "loss":
+                raise ArgumentRefused(
+                    f"the metric {metric!r} is called 'loss'",
+                    allowed="any other name",
+                    instead="call it what it measures; train_loss and valid_loss are there already",
+                )
+            if isclass(metric) or (not isinstance(metric, MetricObject) and not callable(metric)):
                 raise ArgumentRefused(
                     f"the metric {name!r} is {metric!r}",
                     allowed="a function (output, target) -> tensor, or a torchmetrics metric",
@@ -155,7 +181,8 @@ class Metrics(Callback):
 
     def on_loss_end(self, run: Run) -> None:
         """Take in a training batch."""
-        assert run.meter is not None, "an epoch has begun"
+        if run.meter is None:  # a machine without epochs
+            run.meter = self._meter("train", run)
         run.meter.add(run)
 
     def on_epoch_end(self, run: Run) -> None:
@@ -192,11 +219,15 @@ def batch_size(inputs: Any) -> int:  # noqa: ANN401  # a batch may be anything
         >>> batch_size(torch.zeros(5, 2)), batch_size({"a": [torch.zeros(3)]}), batch_size("x")
         (5, 3, 1)
     """
-    if isinstance(inputs, Tensor):
-        return inputs.size(0) if inputs.dim() else 1
-    if isinstance(inputs, Mapping):
-        inputs = list(inputs.values())
-    return batch_size(inputs[0]) if isinstance(inputs, tuple | list) and inputs else 1
+    first = _first_tensor(inputs)
+    return first.size(0) if first is not None and first.dim() else 1
+
+
+def _first_tensor(value: Any) -> Tensor | None:  # noqa: ANN401  # a batch may be anything
+    if isinstance(value, Tensor):
+        return value
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return next((first for part in parts if (first := _first_tensor(part)) is not None), None)
 
 
 def _fresh(metric: MetricObject, run: Run) -> MetricObject:
@@ -216,4 +247,11 @@ def _numbers(name: str, value: Any) -> dict[str, float]:  # noqa: ANN401  # what
             allowed="one number",
             instead="reduce it, for example with average='macro'",
         )
-    return {name: float(value)}
+    try:
+        return {name: float(value)}
+    except (TypeError, ValueError) as error:
+        raise MetricRefused(
+            f"{name} is {value!r}, a {type(value).__name__}",
+            allowed="one number, or a dict of numbers",
+            instead="pass a metric whose compute() gives a number",
+        ) from error

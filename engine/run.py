@@ -10,12 +10,15 @@ from torch import Tensor, device, nn, optim
 
 from engine.errors import ArgumentRefused
 from engine.outcome import Outcome, Tally, Verdict
-from states import Machine, Transition
+from states import Guard, Machine, Transition
 from states.names import name_of
 
 
 if TYPE_CHECKING:
     from engine.metrics import Meter
+
+# The guards that `run.stop(scope="epoch")` answers; every other stop guard is answered by `run.stop`.
+OF_THE_EPOCH = (Guard.STOP_EPOCH, Guard.STOP_VALIDATE)
 
 # How many of the last transitions a run remembers, for the note on an exception.
 REMEMBERED = 8
@@ -70,8 +73,7 @@ class Run:
     window: int = 0  # batches whose gradients are summed and wait for a step
 
     # The batch in hand: written by FETCH, FORWARD and LOSS, replaced by the next batch, let go at the epoch's end.
-    batch: Any = None  # as the loader gave it, on the device
-    inputs: Any = None
+    inputs: Any = None  # on the device; the whole batch if it is no pair
     targets: Any = None
     output: Any = None
     loss: Any = None  # the tensor that the loss function returned: scalar (), with its graph until the epoch's end
@@ -84,7 +86,7 @@ class Run:
     # How it ends.  `stopping` is true from the granted stop of the whole run to its last end.
     outcome: Outcome = Outcome.RUNNING
     stopping: bool = False
-    stops: list[Verdict] = field(factory=list)
+    stops: list[Verdict] = field(factory=list)  # a held run writes into its parent's
     tallies: list[Tally] = field(factory=list)
     errors: list[BaseException] = field(factory=list)
     # The last transitions, newest last.
@@ -113,7 +115,7 @@ class Run:
                 loader in hand: flush, validation and the next epoch go on.
 
         Raises:
-            ArgumentRefused: an empty reason or an unknown scope.
+            ArgumentRefused: an empty reason, an unknown scope, or `"epoch"` where the machine has none to stop.
 
         Several may ask; the first reason is kept, and nobody can take a stop back.
         """
@@ -127,6 +129,12 @@ class Run:
             raise ArgumentRefused(
                 f"run.stop was given the scope {scope!r}",
                 allowed="'run', 'epoch'",
+                instead="leave it out to stop the whole run",
+            )
+        if scope == "epoch" and not any(guard in self.machine.guards for guard in OF_THE_EPOCH):
+            raise ArgumentRefused(
+                f"run.stop was given the scope 'epoch' in a {self.machine.name}, which has no row for it",
+                allowed="'run'",
                 instead="leave it out to stop the whole run",
             )
         wish = self.wish if scope == "run" else self.epoch_wish
@@ -147,6 +155,6 @@ class Run:
 
 def release(run: Run) -> None:
     """Let go of the batch in hand and of its graph; the last loss stays, detached."""
-    run.iterator = run.batch = run.inputs = run.targets = run.output = None
+    run.iterator = run.inputs = run.targets = run.output = None
     if isinstance(run.loss, Tensor):
         run.loss = run.loss.detach()

@@ -2,16 +2,25 @@
 
 # General layout
 #
-#   names      the words: State, Trigger, Event, Guard, Counter
-#   rows       a Transition, a Count
-#   machine    a Machine: rows, initial, finals, what its states hold
-#   proof      the rules that every machine keeps
-#   tables     TRAINING, EVALUATION, PREDICTION: start reading here
+#   tables      TRAINING, EVALUATION, PREDICTION: start reading here
+#   names       the words: State, Trigger, Event, Guard, Counter
+#   rows        a Transition, a Count
+#   machine     a Machine: rows, initial, finals, what its states hold
+#   proof       what holds for every machine; rules says what must, paths how each state is reached
+#   grammar     the legal orders of events, written by hand; expressions reads them
+#   walk        what would happen under a plan
+#   checked     the same rows as a pytransitions machine
+#   diagram     the picture: picture takes it apart, mermaid and dot write it down
+#   errors      what can go wrong
 """
 
+from states.checked import to_transitions as to_transitions
+from states.diagram import diagram as diagram
 from states.errors import MachineRefused as MachineRefused
 from states.errors import StateloopError as StateloopError
 from states.errors import TriggerRefused as TriggerRefused
+from states.grammar import Grammar as Grammar
+from states.grammar import accepts as accepts
 from states.machine import Machine as Machine
 from states.names import Counter as Counter
 from states.names import Event as Event

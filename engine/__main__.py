@@ -1,0 +1,7 @@
+"""What does `python -m engine` do?  The same as the command `stateloop`."""
+
+from engine.cli import main
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m engine")

@@ -1,0 +1,227 @@
+"""How far is the run?  A bar for each pass over a loader, and a line for each epoch that ended."""
+
+import logging
+import sys
+from functools import cache
+from math import inf, isfinite
+from operator import length_hint
+from time import monotonic
+from typing import Any, TextIO
+
+from torch import Tensor
+
+from engine.errors import ArgumentRefused
+from engine.listeners import Callback
+from engine.outcome import Outcome
+from engine.run import Run
+
+
+logger = logging.getLogger("stateloop")
+
+# What terminals understand as: go to the line's first column and erase the line (a `^C` may stand there).
+ERASE_LINE = "\r\x1b[K"
+
+
+class Progress(Callback):
+    """Show epoch, batch, loss, rate and time left while a run goes on, and the metrics of each epoch that ended.
+
+    On a terminal: a bar for each pass over a loader (training, validation, prediction), gone when the pass has ended,
+    and a line that stays for each epoch.  Elsewhere, in a file or a pipe: no bar and no control character; the lines
+    go to the logger "stateloop" as INFO, which is silent unless the program asks for it.
+
+    Epochs count from 0, as everywhere: the last of eight is 7/7.  Print from a callback of yours when a bar is open,
+    and the bar is torn: use `tqdm.write` there.
+
+    Args:
+        refresh_seconds: How long a bar stays as it is.  The loss is read on the host only when it is drawn anew (this
+            waits for the device), so at most once in that time and once at the end of a pass.
+        stream: Where to draw; by default what `sys.stderr` is at that moment.
+
+    Raises:
+        ArgumentRefused: *refresh_seconds* is not a number above 0.
+
+    Cost per batch: one look at the clock and two comparisons.
+
+    Example:
+        >>> import torch
+        >>> from engine import Engine
+        >>> from engine.callbacks import Progress
+        >>> model = torch.nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks=[Progress()])
+        >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 8, epochs=2)
+    """
+
+    order = 900
+
+    def __init__(self, *, refresh_seconds: float = 0.25, stream: TextIO | None = None) -> None:
+        if not isinstance(refresh_seconds, int | float) or not isfinite(refresh_seconds) or refresh_seconds <= 0:
+            raise ArgumentRefused(
+                f"refresh_seconds is {refresh_seconds!r}, a {type(refresh_seconds).__name__}",
+                allowed="a number of seconds above 0",
+                instead="leave it out for 0.25",
+            )
+        self.refresh_seconds, self.stream = refresh_seconds, stream
+        # The open bars, innermost last; when that one is drawn next, and the index of its last batch (-1: unknown).
+        self._bars: list[tuple[Run, Any]] = []
+        self._due, self._last = inf, -1
+        self._began = 0.0
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Open the bar of the training."""
+        self._open(f"{_epoch(run)} train", run)
+        self._began = monotonic()
+
+    def on_batch_end(self, run: Run) -> None:
+        """Draw the bar if it is time to."""
+        if monotonic() >= self._due or run.batch_index == self._last:
+            self._draw(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Say how the epoch went."""
+        self._close_all()
+        if not run.stopping:
+            self._say(_epoch(run), run)
+
+    def on_train_end(self, run: Run) -> None:
+        """Leave nothing open."""
+        del run
+        self._close_all()
+
+    def on_validate_begin(self, run: Run) -> None:
+        """Open the bar of a validation, or of an evaluation by itself."""
+        self._open("evaluation" if run.parent is None else f"{_epoch(run)} valid", run)
+        if run.parent is None:
+            self._began = monotonic()
+
+    on_validate_batch_end = on_batch_end
+
+    def on_validate_end(self, run: Run) -> None:
+        """Close the bar; say how it went unless that is said at the end of the epoch."""
+        self._end(run, "evaluation")
+
+    def on_predict_begin(self, run: Run) -> None:
+        """Open the bar of a prediction."""
+        self._open("prediction", run)
+        self._began = monotonic()
+
+    on_predict_batch_end = on_batch_end
+
+    def on_predict_end(self, run: Run) -> None:
+        """Say how long it took."""
+        self._end(run, "prediction")
+
+    def on_stop(self, run: Run) -> None:
+        """Say why; what was open is not drawn to its end."""
+        self._close_all()
+        self._tell(f"stopped in epoch {run.epoch} at batch {run.batch_index}: {run.stops[-1].reason}")
+
+    def on_exception(self, run: Run) -> None:
+        """Leave a clean line to the traceback."""
+        del run
+        if self._bars and self._stream is not None:
+            self._close_all()
+            self._stream.write(ERASE_LINE)
+            self._stream.flush()
+
+    def _open(self, title: str, run: Run) -> None:
+        stream = self._stream
+        if stream is not None and stream.isatty():
+            total = length_hint(run.loader, 0) or None
+            self._bars.append((run, _bar(title, total, stream)))
+            self._aim()
+
+    def _aim(self) -> None:
+        """Find out when the innermost bar is drawn next."""
+        self._due, self._last = inf, -1
+        if self._bars:
+            self._due, self._last = monotonic() + self.refresh_seconds, (self._bars[-1][1].total or 0) - 1
+
+    def _draw(self, run: Run) -> None:
+        if not self._bars or self._bars[-1][0] is not run:
+            return
+        bar = self._bars[-1][1]
+        if isinstance(run.loss, Tensor) and run.loss.numel() == 1:
+            bar.set_postfix_str(f"loss {_number(run.loss.detach().item())}", refresh=False)
+        bar.update(run.batch_index + 1 - bar.n)
+        if run.batch_index == self._last:
+            self._close(run)  # before others print at the end of the epoch
+        else:
+            self._aim()
+
+    def _close(self, run: Run) -> None:
+        """Close the bar of this run, if it is open still."""
+        if self._bars and self._bars[-1][0] is run:
+            self._bars.pop()[1].close()
+            self._aim()
+
+    def _close_all(self) -> None:
+        while self._bars:
+            self._bars.pop()[1].close()
+        self._aim()
+
+    def _end(self, run: Run, title: str) -> None:
+        self._close(run)
+        if run.parent is None and run.outcome is Outcome.COMPLETED:
+            self._say(title, run)
+
+    def _say(self, title: str, run: Run) -> None:
+        numbers = (f"{name} {_number(value)}" for name, value in run.metrics.items())
+        self._tell("  ".join([title, *numbers, f"{monotonic() - self._began:.1f} s"]))
+
+    def _tell(self, line: str) -> None:
+        stream = self._stream
+        if stream is not None and stream.isatty():
+            _bar_class().write(line, file=stream)
+        else:
+            logger.info(line)
+
+    @property
+    def _stream(self) -> TextIO | None:
+        return sys.stderr if self.stream is None else self.stream
+
+
+@cache
+def _bar_class() -> Any:  # noqa: ANN401  # tqdm ships no types
+    """The class of the bars; tqdm is imported when the first is needed."""
+    from tqdm import tqdm  # noqa: PLC0415  # at first use
+
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm ships no types
+        """A bar that no thread watches: it is drawn when we say so, and loaders that fork stay safe."""
+
+        monitor_interval = 0
+
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            """As tqdm's, three columns narrower: the `^C` that a terminal echoes must not break the line."""
+            known = super().format_dict
+            return {**known, "ncols": known["ncols"] and max(known["ncols"] - 3, 1)}
+
+    return Bar
+
+
+def _bar(title: str, total: int | None, stream: TextIO) -> Any:  # noqa: ANN401  # tqdm ships no types
+    return _bar_class()(
+        desc=title,
+        total=total,
+        unit=" batches",
+        file=stream,
+        leave=False,
+        dynamic_ncols=True,
+        mininterval=0,
+        miniters=1,
+    )
+
+
+def _epoch(run: Run) -> str:
+    return f"epoch {run.epoch}" if run.epochs is None else f"epoch {run.epoch}/{run.epochs - 1}"
+
+
+def _number(value: float) -> str:
+    """Four digits that do not jump from line to line; very small and large ones in powers of ten.
+
+    Example:
+        >>> _number(0.98765), _number(12.5), _number(3e-7)
+        ('0.9877', '12.5000', '3.00e-07')
+    """
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"  # noqa: PLR2004

@@ -1,0 +1,311 @@
+"""What does the command `stateloop` do?  It draws, proves, rehearses and trains what `module:factory` names.
+
+Nothing here imports torch before an engine is asked for: `--help` and the proof of a bare machine do not wait for it.
+"""
+
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+import states
+from engine.errors import ArgumentRefused, Refused
+from states import Machine, StateloopError
+from states.errors import nearest
+from states.names import name_of
+
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+    from engine.run import Run
+
+FitArguments = Mapping[str, Any]
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done; so is a run that was asked to stop
+  1    refused by Stateloop (with a message), or failed in your code (with a traceback)
+  2    wrong usage: an option, or a MODULE:FACTORY that names nothing of use
+  130  interrupted from the keyboard"""
+
+PAIR = "a pair (Engine, dict of fit's arguments)"
+FACTORY = f"a function without arguments that returns an Engine, or {PAIR}; a Machine, to prove or draw it"
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Our own errors need no traceback; those of the user's code do."""
+    try:
+        yield
+    except StateloopError as error:
+        raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+
+
+def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        found = [dist.version for dist in metadata.distributions(name="stateloop")]
+        click.echo(f"stateloop {found[0] if found else '(not installed)'}")
+        context.exit()
+
+
+def _target(command: Callable[..., None]) -> Callable[..., None]:
+    """What each subcommand is given: what is meant, and where to look for it."""
+    folder = click.Path(exists=True, file_okay=False, resolve_path=True)
+    where = "Look for modules in this folder first; by default in the current one."
+    command = click.option("--app-dir", type=folder, default=".", help=where)(command)
+    return click.argument("target", metavar="MODULE:FACTORY")(command)
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+def main() -> None:
+    """Look at a training, prove it, rehearse it, run it.
+
+    MODULE:FACTORY names a function without arguments that returns an Engine, or a pair of an Engine and a dict of
+    fit's arguments. It may name the Engine itself, too; for prove and diagram a Machine will do.
+
+    \b
+    Examples:
+      stateloop prove states:TRAINING
+      stateloop diagram states:TRAINING --format svg --out training.svg
+      stateloop dry-run examples.digits:factory --batches 3
+      stateloop fit examples.digits:factory --epochs 5
+    """  # noqa: D301  # \b is click's own: keep these lines
+
+
+@main.command(epilog=EXIT_CODES)
+@_target
+@_exit_codes()
+def prove(target: str, app_dir: str) -> None:
+    """Prove the order of a machine; that of an Engine together with what its actions report.
+
+    \b
+    Examples:
+      stateloop prove states:TRAINING
+      stateloop prove examples.digits:factory
+    """  # noqa: D301
+    made, _ = _load(target, app_dir)
+    click.echo(states.prove(made) if isinstance(made, Machine) else made.prove())
+
+
+@main.command(epilog=EXIT_CODES)
+@_target
+@click.option("--format", "kind", type=click.Choice(["mermaid", "dot", "svg", "png"]), help="By default as --out ends.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; by default stdout.")
+@_exit_codes()
+def diagram(target: str, app_dir: str, kind: str | None, out: Path | None) -> None:
+    """Draw a machine; that of an Engine with the callbacks that hear and guard.
+
+    \b
+    Examples:
+      stateloop diagram states:TRAINING --format mermaid
+      stateloop diagram examples.digits:factory --out training.svg
+    """  # noqa: D301
+    kind = kind or {".dot": "dot", ".svg": "svg", ".png": "png"}.get(out.suffix if out else "", "mermaid")
+    if kind == "png" and out is None and sys.stdout.isatty():
+        raise _wrong("a png was asked for on a terminal", "a file or a pipe", "add --out training.png")
+    if out is not None and not out.parent.is_dir():
+        raise _wrong(f"--out is {str(out)!r}", "a file in a folder that exists", f"make the folder {out.parent} first")
+    made, _ = _load(target, app_dir)
+    picture = states.diagram(made, kind, out) if isinstance(made, Machine) else made.diagram(kind, out)
+    click.echo(picture if out is None else f"wrote {out}", err=out is not None)
+
+
+@main.command("dry-run", epilog=EXIT_CODES)
+@_target
+@click.option("--epochs", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--batches", type=click.IntRange(min=0), default=2, show_default=True, help="Per training epoch.")
+@click.option("--valid-batches", type=click.IntRange(min=0), help="By default 1 if the factory gives a valid_loader.")
+@click.option("--max-updates", type=click.IntRange(min=0), help="Optimizer steps that are enough.")
+@click.option("--answer", "answers", multiple=True, metavar="GUARD=N[,N...]", help="Say yes when asked the N-th time.")
+@click.option("--json", "as_json", is_flag=True, help="Print data instead of text.")
+@_exit_codes()
+def dry_run(
+    *,
+    target: str,
+    app_dir: str,
+    epochs: int,
+    batches: int,
+    valid_batches: int | None,
+    max_updates: int | None,
+    answers: Sequence[str],
+    as_json: bool,
+) -> None:
+    """List which callbacks would run and which guards would be asked; nothing is computed.
+
+    The times that a guard is asked count from 0. All other answers are no.
+
+    \b
+    Examples:
+      stateloop dry-run examples.digits:factory --epochs 2 --batches 3
+      stateloop dry-run examples.digits:factory --answer skip_step=0,2 --answer stop_training=4
+    """  # noqa: D301
+    engine, arguments = _load_engine(target, app_dir)
+    if valid_batches is None and arguments.get("valid_loader") is not None:
+        valid_batches = 1
+    try:
+        told = engine.dry_run(
+            epochs, batches, valid_batches, max_updates=max_updates, answers=dict(map(_answer, answers))
+        )
+    except ArgumentRefused as error:  # a guard that no machine has
+        raise click.UsageError(str(error)) from error
+    plan = {name: getattr(told.plan, name) for name in ("epochs", "batches", "valid_batches", "max_updates")}
+    data = {
+        "machine": told.machine,
+        "plan": plan,
+        "lines": [attrs.asdict(line, value_serializer=_plain) for line in told.lines],
+    }
+    click.echo(json.dumps(data, indent=2) if as_json else told)
+
+
+@main.command(epilog=EXIT_CODES)
+@_target
+@click.option("--epochs", type=click.IntRange(min=0), help="Instead of the factory's.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="A progress bar, on a terminal.")
+@click.option("--verbose", "-v", is_flag=True, help="Log to stderr, terminal or not.")
+@_exit_codes()
+def fit(target: str, app_dir: str, epochs: int | None, progress: bool, verbose: bool) -> None:
+    """Train; print the epochs and how the run ended. The factory returns a pair (Engine, dict of fit's arguments).
+
+    \b
+    Examples:
+      stateloop fit examples.digits:factory
+      stateloop fit examples.digits:factory --epochs 3 --no-progress
+    """  # noqa: D301
+    engine, arguments = _load_engine(target, app_dir)
+    if "train_loader" not in arguments:
+        raise _wrong(f"{target} gives no train_loader", PAIR, 'return engine, {"train_loader": ...}')
+    if verbose:
+        logging.getLogger("stateloop").setLevel(logging.INFO)
+        logging.getLogger("stateloop").addHandler(logging.StreamHandler())
+    _show_progress(engine, progress)
+    before = engine.last_run
+    try:
+        engine.fit(**(arguments if epochs is None else {**arguments, "epochs": epochs}))
+    finally:
+        if engine.last_run is not None and engine.last_run is not before:
+            click.echo(_summary(engine.last_run, table=not (progress and sys.stderr.isatty() and sys.stdout.isatty())))
+
+
+def _show_progress(engine: "Engine", wanted: bool) -> None:
+    """One progress bar, the engine's own or ours, or none."""
+    from engine.callbacks import Progress  # noqa: PLC0415  # it imports torch
+
+    present = [callback for callback in engine.callbacks if isinstance(callback, Progress)]
+    if wanted and not present:
+        engine.add(Progress())
+    for callback in () if wanted else present:
+        engine.remove(callback)
+
+
+def _summary(run: "Run", *, table: bool) -> str:
+    """The epochs, one a line, unless the progress bar left them there already; then how the run ended."""
+    names = list(dict.fromkeys(name for record in run.history for name in record))
+    rows = [names, *([_cell(record.get(name)) for name in names] for record in run.history)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows] if table and names else []
+    return "\n".join([*lines, f"{run.machine.name}: {run.outcome.value}", *map(str, (*run.stops, *run.skips))])
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _plain(_: object, __: object, value: object) -> object:
+    """Words by their names, for JSON."""
+    return name_of(value) if isinstance(value, Enum) else value
+
+
+def _answer(text: str) -> tuple[str, list[int]]:
+    guard, _, times = text.partition("=")
+    if not guard or not all(time.isdecimal() for time in times.split(",")):
+        raise _wrong(f"--answer is {text!r}", "GUARD=N or GUARD=N,N", "write for example --answer skip_step=0,2")
+    return guard, [int(time) for time in times.split(",")]
+
+
+def _wrong(what: str, allowed: str, instead: str) -> click.UsageError:
+    """Wrong usage, worded as our errors are."""
+    return click.UsageError(str(Refused(what, allowed=allowed, instead=instead)))
+
+
+def _load_engine(target: str, app_dir: str) -> "tuple[Engine, FitArguments]":
+    made, arguments = _load(target, app_dir)
+    if isinstance(made, Machine):
+        raise _wrong(f"{target} is a Machine", FACTORY, "write one that gives Engine(..., machine=...)")
+    return made, arguments
+
+
+def _load(target: str, app_dir: str) -> "tuple[Machine | Engine, FitArguments]":
+    """What `module:factory` gives; a function is called, an Engine or a Machine is taken as it is."""
+    made = _find(target, app_dir)
+    if callable(made):
+        try:
+            inspect.signature(made).bind()
+        except (TypeError, ValueError):
+            raise _wrong(f"{target} cannot be called without arguments", FACTORY, "wrap it in one") from None
+        made = made()
+    if isinstance(made, Machine):
+        return made, {}
+    from engine.engine import Engine  # noqa: PLC0415  # it imports torch
+
+    match made if isinstance(made, tuple) else (made, {}):
+        case (Engine() as engine, Mapping() as arguments):
+            known = list(inspect.signature(Engine.fit).parameters)[1:]
+            for name in arguments:
+                if name not in known:
+                    raise _wrong(
+                        f"{target} gives fit an argument {name!r}", ", ".join(known), nearest(str(name), known)
+                    )
+            return engine, arguments
+        case _:
+            pass
+    raise _wrong(f"{target} gives {made!r}, a {type(made).__name__}", FACTORY, "return one of these")
+
+
+def _find(target: str, app_dir: str) -> object:
+    """The object that is named; an ImportError inside the user's module is the user's to see."""
+    module_name, _, path = target.partition(":")
+    if module_name.endswith(".py") or not all(
+        part.isidentifier() for part in (*module_name.split("."), *path.split("."))
+    ):
+        like = module_name.removesuffix(".py").strip("./").replace("/", ".") or "examples.digits"
+        raise _wrong(f"{target!r} names no factory", "MODULE:FACTORY", f"write for example {like}:{path or 'factory'}")
+    sys.path.insert(0, app_dir)
+    try:
+        found: object = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise _wrong(
+            f"no module is called {error.name!r}",
+            f"a module in {app_dir}, or an installed one",
+            "change to the folder that holds it, or name that folder: --app-dir FOLDER",
+        ) from None
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise _wrong(f"{module_name} has no {path!r}", FACTORY, nearest(part, _fitting(found))) from None
+    return found
+
+
+def _fitting(module: object) -> list[str]:
+    """The names in a module that could be meant: what it defines itself, and machines."""
+    here = getattr(module, "__name__", "")
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and (isinstance(value, Machine) or getattr(value, "__module__", None) == here)
+    ]

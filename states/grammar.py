@@ -1,0 +1,187 @@
+"""Which order of events is legal?  Written by hand as a grammar, a second notation beside the tables.
+
+A table says what a machine does; a grammar says what anybody may hear who only listens.  The three grammars below were
+not derived from the rows and must never be: each judges the other.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from functools import cached_property
+
+from attrs import field, frozen
+
+from states.expressions import EMPTY, Expression, Then, Word, after, firsts, may_end, read
+from states.names import Event, name_of
+
+
+@frozen
+class Verdict:
+    """What a grammar says of a trace; true when the trace is a whole legal run.
+
+    Attributes:
+        trace: The names that were judged.
+        legal: Whether the trace is legal and complete.
+        at: The index of the first event that is not legal; `None` when there is none.
+        expected: The names that would have been legal there, or that may come next.
+    """
+
+    trace: tuple[str, ...] = field(repr=False)
+    legal: bool
+    at: int | None
+    expected: tuple[str, ...]
+
+    @property
+    def prefix(self) -> bool:
+        """Whether the trace is legal so far: complete, or to be continued."""
+        return self.at is None
+
+    def __bool__(self) -> bool:
+        return self.legal
+
+    def __str__(self) -> str:
+        upto = len(self.trace) if self.at is None else self.at
+        where = f"after {', '.join(self.trace[max(0, upto - 3) : upto])}" if upto else "at the beginning"
+        expected = ", ".join(self.expected) or "nothing"
+        if self.legal:
+            return f"legal and complete ({upto} events)"
+        if self.at is None:
+            return f"legal so far ({upto} events); legal {where}: {expected}"
+        return f"event {self.at}, {self.trace[self.at]!r}, is not legal {where}; legal there: {expected}"
+
+
+def _events(events: Iterable[Enum]) -> tuple[Enum, ...]:
+    return tuple(events)
+
+
+@frozen(slots=False)
+class Grammar:
+    """A legal order of events, read from a text: the first rule is the whole run, the others are its parts.
+
+    A rule reads `name = event (rule | event)* event?`; a line without `=` goes on with the rule above, `#` begins a
+    comment.  Death needs no rule: while a run has begun and is not over, `exception` and then `outermost` are legal.
+
+    Attributes:
+        text: The rules.
+        outermost: The event that a run which dies still hears, last.
+        events: The events that the rules may name; a machine with events of its own lists them here as well.
+
+    Raises:
+        GrammarRefused: the text cannot be read; says which line, and why.
+
+    Example:
+        >>> order = Grammar("run = train_begin (epoch_begin epoch_end)* train_end", Event.TRAIN_END)
+        >>> print(order.judge(["train_begin", "epoch_begin", "train_end"]))
+        event 2, 'train_end', is not legal after train_begin, epoch_begin; legal there: epoch_end, exception
+        >>> bool(order.judge([Event.TRAIN_BEGIN, Event.EXCEPTION, Event.TRAIN_END]))
+        True
+    """
+
+    text: str = field(repr=False)
+    outermost: Enum
+    events: tuple[Enum, ...] = field(default=tuple(Event), converter=_events, repr=False)
+
+    # What may be heard from the first event on, deaths aside.
+    whole: Expression = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Read the text; one that cannot be read never becomes a grammar."""
+        words = {name_of(event) for event in self.events if event is not Event.EXCEPTION}
+        object.__setattr__(self, "whole", read(self.text, words))
+
+    @cached_property
+    def automaton(self) -> Mapping[Expression, Mapping[str, Expression]]:
+        """Every place of the grammar, named by what may still follow there, with its moves by event; `whole` is first.
+
+        A trace may be over where `may_end(place)`.
+        """
+        # A sequence of one: the same language as the place of a living run that only waits for its end, not the same
+        # place, because the living one may still die.
+        dying = Then((Word(name_of(self.outermost)),))
+        moves: dict[Expression, dict[str, Expression]] = {}
+        queue = [self.whole]
+        for place in queue:
+            if place in moves:
+                continue
+            moves[place] = {word: after(place, word) for word in sorted(firsts(place))}
+            queue.extend(moves[place].values())
+            if place is not self.whole and moves[place]:
+                moves[place][name_of(Event.EXCEPTION)] = dying
+        return {**moves, dying: {name_of(self.outermost): EMPTY}, EMPTY: {}}
+
+    def judge(self, trace: Sequence[Enum | str]) -> Verdict:
+        """Say whether a trace is legal, whether it is so far, and if it is not, where it goes wrong."""
+        names = tuple(name_of(event) if isinstance(event, Enum) else event for event in trace)
+        place, wrong = self.whole, None
+        for index, name in enumerate(names):
+            moves = self.automaton[place]
+            if name not in moves:
+                wrong = index
+                break
+            place = moves[name]
+        return Verdict(names, wrong is None and may_end(place), wrong, tuple(sorted(self.automaton[place])))
+
+
+def accepts(trace: Sequence[Enum | str], order: "Grammar | None" = None) -> Verdict:
+    """Judge a trace of events, members or their names, by a grammar: `TRAINING_ORDER` if none is given.
+
+    Example:
+        >>> print(accepts(["train_begin", "epoch_begin", "batch_begin", "loss_begin"]))
+        ... # doctest: +NORMALIZE_WHITESPACE
+        event 3, 'loss_begin', is not legal after train_begin, epoch_begin, batch_begin;
+        legal there: batch_end, exception, forward_begin
+    """
+    return (order or TRAINING_ORDER).judge(trace)
+
+
+EVALUATION_ORDER = Grammar(
+    """
+    evaluation = validate_begin batch* stop? validate_end
+    batch      = validate_batch_begin
+                     validate_forward_begin validate_forward_end
+                     validate_loss_begin validate_loss_end
+                 validate_batch_end
+    """,
+    outermost=Event.VALIDATE_END,
+)
+
+PREDICTION_ORDER = Grammar(
+    """
+    prediction = predict_begin batch* stop? predict_end
+    batch      = predict_batch_begin predict_forward_begin predict_forward_end predict_batch_end
+    """,
+    outermost=Event.PREDICT_END,
+)
+
+TRAINING_ORDER = Grammar(
+    """
+    training     = train_begin epoch* (stop | last_epoch)? train_end
+    epoch        = epoch_begin batches validation? epoch_end
+
+    # The epoch in which the run is asked to stop: between two batches, after them, or while it validates.
+    last_epoch   = epoch_begin batches (validation? stop | cut_short) epoch_end
+
+    # The last update belongs to a window that was part-filled when the loader was left: one of the batches before it
+    # has computed gradients that no step has used, so that nothing after that batch has moved the weights.
+    batches      = batch* (unstepped small* update)?
+    batch        = small | stepped
+    small        = skipped | looked_at | unstepped
+
+    skipped      = batch_begin batch_end
+    looked_at    = batch_begin forward loss batch_end
+    unstepped    = batch_begin forward loss backward batch_end
+    stepped      = batch_begin forward loss backward update batch_end
+
+    forward      = forward_begin forward_end
+    loss         = loss_begin loss_end
+    backward     = backward_begin backward_end
+    update       = step_begin step_end
+
+    validation   = validate_begin valid_batch* validate_end
+    cut_short    = validate_begin valid_batch* stop validate_end
+    valid_batch  = validate_batch_begin
+                       validate_forward_begin validate_forward_end
+                       validate_loss_begin validate_loss_end
+                   validate_batch_end
+    """,
+    outermost=Event.TRAIN_END,
+)

@@ -1,0 +1,192 @@
+"""What must hold for every machine?  The rules of `prove`, a function for each kind of mistake."""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from states.errors import Offence, Rule, nearest
+from states.names import Counter, Event, Guard, State, Trigger, is_stop, name_of
+from states.paths import Path, Paths, stacked
+from states.rows import Transition
+
+
+if TYPE_CHECKING:
+    from states.machine import Machine
+
+Reports = Mapping[Enum, Collection[Enum]]
+
+
+def offences(machine: "Machine", paths: Paths) -> Iterator[Offence]:
+    """Every broken rule, in the order of the rules."""
+    yield from _words(machine)
+    yield from paths.offences
+    yield from _states(machine, paths)
+    yield from _finals(machine, paths)
+    yield from _groups(machine, paths)
+    yield from _cycles(machine, paths)
+    yield from _counts_and_holds(machine)
+
+
+def _states(machine: "Machine", paths: Paths) -> Iterator[Offence]:
+    """Rules about where the rows lead."""
+    home = {final for final in machine.finals if final in paths.ways}
+    while more := {row.source for row in machine.rows if row.dest in home} - home:
+        home |= more
+    for state in dict.fromkeys((*machine.states, *machine.finals)):
+        way, name, rows = paths.ways.get(state), name_of(state), machine.rows_from(state)
+        if way is None:
+            rule = Rule.FINAL_OUT_OF_REACH if state in machine.finals else Rule.UNREACHABLE
+            yield Offence(rule, f"no row leads to {name}", ())
+        elif not rows and state not in machine.finals:
+            yield Offence(Rule.DEAD_END, f"{name} is not final and has no rows", way)
+        elif state not in home and state not in machine.finals:
+            yield Offence(Rule.DEAD_END, f"no final state can be reached from {name}", way)
+        if len({row.trigger is None for row in rows}) > 1:
+            yield Offence(Rule.DECIDES_AND_REPORTS, f"{name} has rows with and without a trigger", way or ())
+
+
+def _finals(machine: "Machine", paths: Paths) -> Iterator[Offence]:
+    """Rules about where a run ends."""
+    for state in machine.finals:
+        way, name, stack = paths.ways.get(state, ()), name_of(state), paths.stacks.get(state, ())
+        if machine.rows_from(state):
+            yield Offence(Rule.FINAL_LEFT, f"{name} is final and has rows", way)
+        if stack:
+            yield Offence(Rule.BEGIN_NEVER_ENDED, f"{name} is reached with {stacked(stack)} open", way)
+    for row in machine.rows:
+        if row.dest in machine.finals and len(row.heard) > 1:
+            text = f"{row}: only the outermost end may be heard in a final state"
+            yield Offence(Rule.FINAL_HEARS_MORE, text, paths.paths.get(row, (row,)))
+
+
+def _groups(machine: "Machine", paths: Paths) -> Iterator[Offence]:
+    """Rules about the rows that compete for one report."""
+    for (source, trigger), rows in machine.groups.items():
+        where = f"{name_of(source)} / {name_of(trigger) if trigger else 'decides'}"
+        guards = [row.guard for row in rows]
+        if guards[-1] is not None:
+            text = f"{where}: the last row is guarded by {name_of(guards[-1])}"
+            yield Offence(Rule.LAST_ROW_GUARDED, text, paths.paths.get(rows[-1], ()))
+        for index, row in enumerate(rows):
+            path = paths.paths.get(row, (row,))
+            if None in guards[:index]:
+                yield Offence(Rule.NEVER_TAKEN, f"{row}: an earlier row of {where} has no guard", path)
+            elif row.guard is not None and row.guard in guards[:index]:
+                yield Offence(Rule.GUARD_TWICE, f"{where}: {name_of(row.guard)} is asked twice", path)
+            if row.first != rows[0].first:
+                text = f"{where}: {_events(row.first)} and {_events(rows[0].first)} cannot both be heard first"
+                yield Offence(Rule.FIRST_DIFFERS, text, path)
+        if trigger is None and rows[0].first:
+            text = f"{where}: {_events(rows[0].first)} cannot be heard first where nothing is reported"
+            yield Offence(Rule.FIRST_DIFFERS, text, paths.paths.get(rows[0], ()))
+
+
+def _cycles(machine: "Machine", paths: Paths) -> Iterator[Offence]:
+    """Rules about going round for ever."""
+    deciding = [row for row in machine.rows if row.trigger is None]
+    if ring := _ring(deciding):
+        yield Offence(Rule.NO_ACTION, f"no action runs in {_round(ring)}", (*paths.ways.get(ring[0].source, ()), *ring))
+    unasked = [row for row in machine.rows if not _asks_stop(machine, row)]
+    if ring := _ring(unasked):
+        text = f"no stop guard is asked in {_round(ring)}"
+        yield Offence(Rule.NO_STOP, text, (*paths.ways.get(ring[0].source, ()), *ring))
+
+
+def _asks_stop(machine: "Machine", row: Transition) -> bool:
+    """Whether a stop guard has been asked by the time this row is taken."""
+    rows = machine.groups[row.group]
+    return any(r.guard is not None and is_stop(r.guard) for r in rows[: rows.index(row) + 1])
+
+
+def _ring(rows: Collection[Transition]) -> Path:
+    """A shortest cycle among these rows, or nothing."""
+    best: Path = ()
+    for start in dict.fromkeys(row.source for row in rows):
+        ways: dict[Enum, Path] = {start: ()}
+        queue = deque([start])
+        while queue:
+            here = queue.popleft()
+            for row in rows:
+                if row.source is here and row.dest is start and (not best or len(ways[here]) + 1 < len(best)):
+                    best = (*ways[here], row)
+                elif row.source is here and row.dest not in ways:
+                    ways[row.dest] = (*ways[here], row)
+                    queue.append(row.dest)
+    return best
+
+
+def _words(machine: "Machine") -> Iterator[Offence]:
+    """Rules about the words: each is a member of an enum, plays one part, and has a name of its own."""
+    parts: dict[object, str] = {}
+    names: dict[str, object] = {}
+    for part, word in _spoken(machine):
+        kind = _KINDS[part]
+        if not isinstance(word, Enum):
+            text = f"{word!r} is no {part}: use a member of an enum ({nearest(str(word), map(name_of, kind))})"
+            yield Offence(Rule.UNKNOWN_WORD, text, ())
+        elif isinstance(word, tuple(_KINDS.values())) and not isinstance(word, kind):
+            text = f"{word} stands where {part}s stand ({nearest(name_of(word), map(name_of, kind))})"
+            yield Offence(Rule.UNKNOWN_WORD, text, ())
+        elif parts.setdefault(word, part) != part:
+            yield Offence(Rule.NAME_TWICE, f"{word} is used as {parts[word]} and as {part}", ())
+        elif names.setdefault(name_of(word), word) is not word:
+            yield Offence(Rule.NAME_TWICE, f"{word} and {names[name_of(word)]} have one name", ())
+
+
+_KINDS: Mapping[str, type[Enum]] = {
+    "state": State,
+    "trigger": Trigger,
+    "guard": Guard,
+    "event": Event,
+    "counter": Counter,
+}
+
+
+def _spoken(machine: "Machine") -> Iterator[tuple[str, object]]:
+    """Every word of a machine and of those it holds, once for each part it plays."""
+    words: dict[tuple[str, object], None] = {("state", machine.initial): None}
+    words.update({("state", final): None for final in machine.finals})
+    for row in machine.rows:
+        columns = [("state", row.source), ("trigger", row.trigger), ("guard", row.guard), ("state", row.dest)]
+        words.update({(part, word): None for part, word in columns if word is not None})
+        words.update({("event", event): None for event in row.events})
+    for held in machine.holds.values():
+        words.update(dict.fromkeys(_spoken(held)))
+    yield from words
+
+
+def _counts_and_holds(machine: "Machine") -> Iterator[Offence]:
+    """Rules about what the rows are decorated with."""
+    known = {*machine.events, *machine.triggers}
+    for count in machine.counts:
+        if count.what not in known:
+            hint = nearest(name_of(count.what), map(name_of, known))
+            yield Offence(Rule.UNKNOWN_WORD, f"{count}: no row has it ({hint})", ())
+    for state in machine.holds:
+        if not any(row.trigger for row in machine.rows_from(state)):
+            yield Offence(Rule.UNKNOWN_WORD, f"{name_of(state)} holds a machine and reports nothing", ())
+
+
+def misreports(machine: "Machine", reports: Reports) -> Iterator[Offence]:
+    """What actions declare, against what the rows take, for a machine that is proved."""
+    for state in machine.states:
+        taken = {row.trigger for row in machine.rows_from(state) if row.trigger}
+        declared = set(reports.get(state, ()))
+        way, name = machine.proof.way(state), name_of(state)
+        if taken and state not in reports:
+            yield Offence(Rule.NO_REPORT, f"{name} has no action, and its rows wait for {_events(taken)}", way)
+        elif missing := declared - taken:
+            yield Offence(
+                Rule.REPORT_REFUSED, f"the action of {name} may report {_events(missing)}; no row takes it", way
+            )
+        elif idle := taken - declared:
+            yield Offence(Rule.NO_REPORT, f"no action of {name} reports {_events(idle)}", way)
+
+
+def _events(events: Iterable[object]) -> str:
+    return ", ".join(sorted(map(name_of, events))) or "nothing"
+
+
+def _round(ring: Path) -> str:
+    return " -> ".join([*(name_of(row.source) for row in ring), name_of(ring[0].source)])

@@ -1,0 +1,440 @@
+"""Does the command do what its help says, and say what is wrong when it cannot?"""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import states
+from engine.cli import main
+from states import TRAINING
+
+
+ROOT = Path(__file__).parents[2]
+
+APP = """
+import torch
+from engine import Engine
+from engine.callbacks import Progress
+from states import TRAINING
+
+BATCHES = [(torch.ones(4, 2), torch.zeros(4, 1))] * 3
+MACHINE = TRAINING
+
+
+def engine(*callbacks):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(2, 1)
+    engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), callbacks)
+
+    @engine.guard("skip_step")
+    def first_of_all(run):
+        return run.batches_done == 0
+
+    return engine
+
+
+def factory():
+    return engine(), {"train_loader": BATCHES, "valid_loader": BATCHES, "epochs": 2}
+
+
+ENGINE = engine()
+
+
+def machine():
+    return TRAINING
+
+
+def barred():
+    return engine(Progress()), {"train_loader": BATCHES}
+
+
+def stopping():
+    made, arguments = factory()
+    made.on("batch_end", once=4)(lambda run: run.stop("that is enough"))
+    return made, arguments
+
+
+def refused():
+    return engine(), {"train_loader": []}
+
+
+def late():
+    return engine(), {"train_loader": [(torch.ones(4, 2),)]}
+
+
+def broken():
+    raise LookupError("the user's own mistake")
+
+
+def interrupted():
+    made, arguments = factory()
+
+    @made.on("batch_end", once=4)
+    def ctrl_c(run):
+        raise KeyboardInterrupt
+
+    return made, arguments
+
+
+def misnamed():
+    return engine(), {"train_loader": BATCHES, "epoch": 2}
+
+
+def nothing():
+    return None
+
+
+def demanding(size):
+    return None
+"""
+
+Stateloop = Callable[..., Result]
+
+
+@pytest.fixture
+def stateloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stateloop]:
+    """The command, run in a folder that holds the module `userapp`."""
+    (tmp_path / "userapp.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    known = set(sys.modules)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments, prog_name="stateloop")
+
+    yield run
+    for name in set(sys.modules) - known:
+        if name.startswith(("userapp", "other")):
+            del sys.modules[name]
+
+
+def python(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, **options
+    )
+
+
+# Without torch
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["prove", "states:TRAINING"]])
+def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from engine.cli import main\n"
+        f"main({arguments!r}, standalone_mode=False)\n"
+        "assert not {'torch', 'tqdm', 'transitions'} & sys.modules.keys()\n"
+    )
+    done = python("-c", code)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_python_minus_m_engine_is_the_same_command(tmp_path: Path) -> None:
+    done = python("-m", "engine", "prove", "states:TRAINING", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert done.stdout == f"{states.prove(TRAINING)}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["prove"], ["diagram"], ["dry-run"], ["fit"]])
+def test_every_help_shows_an_example_and_the_exit_codes(command: list[str], stateloop: Stateloop) -> None:
+    result = stateloop(*command, "--help")
+
+    assert result.exit_code == 0
+    assert f"stateloop {' '.join(command)}".rstrip() in result.output.partition("Examples:")[2]
+    assert "130  interrupted from the keyboard" in result.output
+
+
+def test_the_version_is_told(stateloop: Stateloop) -> None:
+    assert re.fullmatch(r"stateloop (\d+\.\d+\.\d+\S*|\(not installed\))\n", stateloop("--version").output)
+
+
+# What MODULE:FACTORY may be
+
+
+@pytest.mark.parametrize("name", ["factory", "engine", "ENGINE", "MACHINE", "machine"])
+def test_a_factory_an_engine_and_a_machine_can_be_proved(name: str, stateloop: Stateloop) -> None:
+    result = stateloop("prove", f"userapp:{name}")
+
+    assert (result.exit_code, result.stdout) == (0, f"{states.prove(TRAINING)}\n")
+
+
+def test_modules_are_looked_for_in_app_dir(stateloop: Stateloop, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "otherapp.py").write_text("from states import TRAINING as MINE")
+
+    assert stateloop("prove", "otherapp:MINE").exit_code == 2
+    assert stateloop("prove", "otherapp:MINE", "--app-dir", "inner").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "what", "instead"),
+    [
+        ("userapp", "'userapp' names no factory", "write for example userapp:factory"),
+        ("userapp.py:factory", "'userapp.py:factory' names no factory", "write for example userapp:factory"),
+        ("some/userapp:make", "'some/userapp:make' names no factory", "write for example some.userapp:make"),
+        (":factory", "':factory' names no factory", "write for example examples.digits:factory"),
+        ("usreapp:factory", "no module is called 'usreapp'", "change to the folder that holds it"),
+        ("userapp.inner:factory", "no module is called 'userapp.inner'", "change to the folder that holds it"),
+        ("userapp:fatcory", "userapp has no 'fatcory'", "did you mean 'factory'?"),
+        ("states:TRANING", "states has no 'TRANING'", "did you mean 'TRAINING'?"),
+        ("userapp:demanding", "userapp:demanding cannot be called without arguments", "wrap it in one"),
+        ("engine:Engine", "engine:Engine cannot be called without arguments", "wrap it in one"),
+        ("userapp:nothing", "userapp:nothing gives None, a NoneType", "return one of these"),
+        ("userapp:misnamed", "userapp:misnamed gives fit an argument 'epoch'", "did you mean 'epochs'?"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_to_write(
+    target: str, what: str, instead: str, stateloop: Stateloop
+) -> None:
+    result = stateloop("prove", target)
+
+    assert result.exit_code == 2
+    assert f"Error: {what}\n  allowed:  " in result.stderr
+    assert f"\n  instead:  {instead}" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["dry-run", "fit"])
+def test_where_callbacks_matter_a_machine_is_not_enough(command: str, stateloop: Stateloop) -> None:
+    result = stateloop(command, "states:TRAINING")
+
+    assert result.exit_code == 2
+    assert "states:TRAINING is a Machine" in result.stderr
+
+
+def test_an_import_that_fails_inside_the_users_module_is_not_disguised(stateloop: Stateloop, tmp_path: Path) -> None:
+    (tmp_path / "otherapp.py").write_text("import a_module_that_is_missing")
+
+    result = stateloop("prove", "otherapp:factory")
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ModuleNotFoundError)
+    assert result.exception.name == "a_module_that_is_missing"
+
+
+def test_what_a_factory_raises_is_not_disguised(stateloop: Stateloop) -> None:
+    result = stateloop("prove", "userapp:broken")
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, LookupError)
+
+
+def test_a_machine_that_is_refused_is_told_without_a_traceback(stateloop: Stateloop, tmp_path: Path) -> None:
+    (tmp_path / "otherapp.py").write_text(
+        "from attrs import evolve\nfrom states import TRAINING\nBAD = evolve(TRAINING, rows=TRAINING.rows[:-1])\n"
+    )
+
+    result = stateloop("prove", "otherapp:BAD")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: the machine 'training' breaks ")
+    assert "Traceback" not in result.output
+
+
+# diagram
+
+
+@pytest.mark.parametrize("kind", ["mermaid", "dot"])
+def test_a_diagram_is_printed_as_text(kind: str, stateloop: Stateloop) -> None:
+    result = stateloop("diagram", "states:TRAINING", "--format", kind)
+
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(states.diagram(TRAINING, kind)).strip()
+
+
+@pytest.mark.parametrize(("name", "sign"), [("a.svg", b"<svg"), ("a.png", b"\x89PNG"), ("a.dot", b"digraph")])
+def test_a_diagram_is_written_in_the_format_that_its_name_asks_for(
+    name: str, sign: bytes, stateloop: Stateloop, tmp_path: Path
+) -> None:
+    result = stateloop("diagram", "userapp:factory", "--out", name)
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"wrote {name}\n")
+    assert sign in (tmp_path / name).read_bytes()
+
+
+def test_the_diagram_of_an_engine_names_its_callbacks(stateloop: Stateloop) -> None:
+    assert "first_of_all" in stateloop("diagram", "userapp:factory", "--format", "mermaid").stdout
+
+
+def test_a_picture_goes_into_a_pipe_but_not_on_a_terminal() -> None:
+    arguments = [sys.executable, "-m", "engine", "diagram", "states:TRAINING", "--format", "png"]
+    piped = subprocess.run(arguments, capture_output=True, check=True, cwd=ROOT)
+    outside, inside = pty.openpty()
+    shown = subprocess.run(arguments, stdout=inside, stderr=subprocess.PIPE, check=False, cwd=ROOT)
+    os.close(inside)
+    os.close(outside)
+
+    assert piped.stdout.startswith(b"\x89PNG")
+    assert shown.returncode == 2
+    assert b"instead:  add --out training.png" in shown.stderr
+
+
+def test_a_folder_that_is_missing_is_refused_before_anything_is_drawn(stateloop: Stateloop) -> None:
+    result = stateloop("diagram", "states:TRAINING", "--out", "missing/a.svg")
+
+    assert result.exit_code == 2
+    assert "make the folder missing first" in result.stderr
+
+
+# dry-run
+
+
+def test_a_dry_run_is_printed_to_be_read(stateloop: Stateloop) -> None:
+    result = stateloop("dry-run", "userapp:factory", "--epochs", "1", "--batches", "1")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("dry run of training: epochs=1, batches=1, valid_batches=1; nothing is computed")
+    assert re.search(r"skip_step\? no +first_of_all", result.stdout)
+
+
+def test_a_dry_run_is_given_as_data_too(stateloop: Stateloop) -> None:
+    result = stateloop("dry-run", "userapp:engine", "--batches", "3", "--max-updates", "2", "--json")
+    data = json.loads(result.stdout)
+
+    assert data["machine"] == "training"
+    assert data["plan"] == {"epochs": 1, "batches": 3, "valid_batches": None, "max_updates": 2}
+    assert [line["word"] for line in data["lines"]].count("step_end") == 2
+
+
+def test_answers_are_given_by_asking(stateloop: Stateloop) -> None:
+    result = stateloop("dry-run", "userapp:engine", "--batches", "4", "--answer", "skip_step=0,2", "--json")
+    steps = [line["verdict"] for line in json.loads(result.stdout)["lines"] if line["word"] == "skip_step"]
+
+    assert steps == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--answer", "skip_stp=1"], "did you mean 'skip_step'?"),
+        (["--answer", "skip_step"], "write for example --answer skip_step=0,2"),
+        (["--answer", "skip_step=often"], "write for example --answer skip_step=0,2"),
+        (["--epochs", "-1"], "-1 is not in the range x>=0"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_wrong_usage(options: list[str], message: str, stateloop: Stateloop) -> None:
+    result = stateloop("dry-run", "userapp:engine", *options)
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+# fit
+
+
+def test_fit_prints_the_epochs_and_how_it_ended(stateloop: Stateloop) -> None:
+    result = stateloop("fit", "userapp:factory", "--epochs", "3")
+    head, *epochs, outcome, skip = result.stdout.splitlines()
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert head.split() == ["epoch", "updates", "train_loss", "valid_loss"]
+    assert [line.split()[:2] for line in epochs] == [["0", "2"], ["1", "5"], ["2", "8"]]
+    assert len({len(line) for line in (head, *epochs)}) == 1
+    assert outcome == "training: everything that was asked for was done"
+    assert skip.startswith("skip_step by first_of_all: 1 ")
+
+
+def test_a_stop_that_was_asked_for_is_no_failure(stateloop: Stateloop) -> None:
+    result = stateloop("fit", "userapp:stopping", "--no-progress")
+
+    assert result.exit_code == 0
+    assert "training: a stop was asked for and the run ended in order\nstop_training by run.stop" in result.stdout
+    assert "that is enough" in result.stdout
+
+
+def test_verbose_logs_to_stderr(stateloop: Stateloop, monkeypatch: pytest.MonkeyPatch) -> None:
+    import logging  # noqa: PLC0415
+
+    monkeypatch.setattr(logging.getLogger("stateloop"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("stateloop"), "level", logging.NOTSET)
+    result = stateloop("fit", "userapp:factory", "-v")
+
+    assert re.search(r"^epoch 1/1  train_loss ", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["refused", "late"])
+def test_what_stateloop_refuses_is_told_without_a_traceback(name: str, stateloop: Stateloop) -> None:
+    result = stateloop("fit", f"userapp:{name}")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "\n  instead:  " in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_an_engine_alone_cannot_be_trained(stateloop: Stateloop) -> None:
+    result = stateloop("fit", "userapp:engine")
+
+    assert result.exit_code == 2
+    assert "userapp:engine gives no train_loader" in result.stderr
+
+
+def test_an_interrupt_exits_with_130_and_tells_how_far_it_came(stateloop: Stateloop) -> None:
+    result = stateloop("fit", "userapp:interrupted")
+
+    assert result.exit_code == 130
+    assert "training: the run was interrupted from the keyboard" in result.stdout
+    assert result.stderr == "interrupted\n"
+
+
+@pytest.mark.parametrize(("option", "left"), [("--progress", 1), ("--no-progress", 0)])
+def test_an_engine_that_brings_a_progress_bar_gets_no_second_one(
+    option: str, left: int, stateloop: Stateloop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine import Engine  # noqa: PLC0415
+    from engine.callbacks import Progress  # noqa: PLC0415
+
+    engines: list[Engine] = []
+    fit = Engine.fit
+    monkeypatch.setattr(Engine, "fit", lambda self, **given: (engines.append(self), fit(self, **given))[1])
+    monkeypatch.setattr("engine.cli._fit_arguments", lambda: ["train_loader"], raising=False)
+    stateloop("fit", "userapp:barred", option)
+
+    assert [sum(isinstance(callback, Progress) for callback in engine.callbacks) for engine in engines] == [left]
+
+
+def test_ctrl_c_on_a_terminal_leaves_it_clean(tmp_path: Path) -> None:
+    slow = "class Slow(list):\n    def __iter__(self):\n        return (time.sleep(0.01) or b for b in list.__iter__(self))\n"
+    (tmp_path / "userapp.py").write_text(
+        f"import time\n{APP}\n\n{slow}\n\ndef endless():\n    return engine(), "
+        '{"train_loader": Slow(BATCHES * 100), "epochs": 1000}\n'
+    )
+    outside, inside = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine", "fit", "userapp:endless"],
+        stdout=inside,
+        stderr=inside,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    os.close(inside)
+    seen = read_until(outside, b"loss", seconds=60)
+    process.send_signal(signal.SIGINT)
+    seen = read_until(outside, b"interrupted\r\n", seconds=60)
+    code = process.wait(timeout=60)
+    os.close(outside)
+
+    assert code == 130
+    assert seen.endswith("\r\x1b[Ktraining: the run was interrupted from the keyboard\r\ninterrupted\r\n")
+
+
+def read_until(descriptor: int, sign: bytes, *, seconds: float) -> str:
+    """What a terminal shows until a sign comes."""
+    seen, end = b"", time.monotonic() + seconds
+    while sign not in seen.rpartition(b"was interrupted")[2] or not seen:
+        assert select.select([descriptor], [], [], end - time.monotonic())[0], seen
+        seen += os.read(descriptor, 4096)
+    return seen.decode()

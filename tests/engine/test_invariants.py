@@ -1,0 +1,346 @@
+"""Does the order always hold?  The eight invariants, over random plans, guards, stacks and faults."""
+
+from collections.abc import Iterator
+from enum import Enum
+
+import pytest
+import torch
+from attrs import frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import Callback, Outcome
+from engine.run import Run
+from states import TRAINING, Counter, Event, Guard, State, Transition
+from states.grammar import TRAINING_ORDER
+from states.names import name_of
+from states.walk import Plan, script
+from tests.engine.recording import Heard, Tiny, answers_by, counters_of, expected, hearings, hears_everything
+from tests.states.strategies import Script, scripts
+
+
+@st.composite
+def real_plans(draw: st.DrawFn) -> Plan:
+    """Plans that a real engine takes: no loader of length 0."""
+    return Plan(
+        epochs=draw(st.integers(0, 4)),
+        batches=draw(st.integers(1, 6)),
+        valid_batches=draw(st.none() | st.integers(1, 3)),
+        max_updates=draw(st.none() | st.integers(1, 6)),
+    )
+
+
+def events(log: list[Heard]) -> list[Enum]:
+    return [heard.event for heard in log]
+
+
+@given(real_plans(), scripts(), st.booleans())
+def test_what_is_heard_is_what_the_table_says_state_and_counters_too(plan: Plan, chosen: Script, checked: bool) -> None:
+    """Invariants 2, 3 and 6: the fast walk and pytransitions give the hearings of the reference walk, one by one."""
+    log: list[Heard] = []
+    tiny = Tiny(plan, [hears_everything("Ear", log)(), answers_by(chosen.answers())], checked=checked)
+    tiny.fit()
+    said = hearings(expected(plan, chosen.answers()))
+    assert [(h.event, h.state, h.counters) for h in log] == [(h.event, h.state, h.counters) for h in said]
+
+
+@given(real_plans(), scripts())
+def test_every_trace_is_legal_and_so_is_every_prefix(plan: Plan, chosen: Script) -> None:
+    """Invariant 1, by the grammar that was written by hand."""
+    log: list[Heard] = []
+    Tiny(plan, [hears_everything("Ear", log)(), answers_by(chosen.answers())]).fit()
+    assert TRAINING_ORDER.judge(events(log)).legal
+    assert all(TRAINING_ORDER.judge(events(log)[:length]).prefix for length in range(len(log)))
+
+
+@given(real_plans(), scripts())
+def test_begins_and_ends_balance_and_counters_only_grow(plan: Plan, chosen: Script) -> None:
+    """Invariant 2, counted anew from the trace alone."""
+    log: list[Heard] = []
+    run = Tiny(plan, [hears_everything("Ear", log)(), answers_by(chosen.answers())]).fit()
+    open_scopes: list[str] = []
+    for heard in log:
+        scope, _, side = name_of(heard.event).rpartition("_")
+        if side == "begin":
+            open_scopes.append(scope)
+        elif side == "end":
+            assert open_scopes.pop() == scope
+    assert not open_scopes
+    for counter in (Counter.EPOCH, Counter.UPDATES, Counter.BATCHES_DONE):
+        values = [heard.counters[counter] for heard in log]
+        assert values == sorted(values)
+    heard_events = events(log)
+    assert run.epoch == heard_events.count(Event.EPOCH_END)
+    assert run.updates == heard_events.count(Event.STEP_END)
+    assert run.batches_done == heard_events.count(Event.BATCH_END)
+
+
+@frozen
+class Seat:
+    """One callback of a random stack: its place, and the seats that it wants to come after."""
+
+    order: int
+    after: tuple[int, ...]
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> list[Seat]:
+    """Callbacks with random orders; each may run after earlier drawn ones, in a shuffled list: never a ring."""
+    number = draw(st.integers(1, 5))
+    seats = []
+    for index in range(number):
+        after = draw(st.sets(st.integers(0, index - 1), max_size=2)) if index else set()
+        seats.append(Seat(draw(st.integers(-2, 2)), tuple(sorted(after))))
+    return seats
+
+
+def seat_order(seats: list[Seat], registered: list[int]) -> list[int]:
+    """The declared order, worked out the slow way: always the first that may come next."""
+    placed: list[int] = []
+    while len(placed) < len(seats):
+        free = [i for i in registered if i not in placed and set(seats[i].after) <= set(placed)]
+        placed.append(min(free, key=lambda i: (seats[i].order, registered.index(i))))
+    return placed
+
+
+@given(stacks(), st.data(), real_plans(), scripts())
+def test_all_hear_an_event_in_the_declared_order_before_any_hears_the_next(
+    seats: list[Seat], data: st.DataObject, plan: Plan, chosen: Script
+) -> None:
+    """Invariant 4, for stacks of classes with `order` and `runs_after` and for functions."""
+    log: list[Heard] = []
+    registered = data.draw(st.permutations(range(len(seats))))
+    classes: list[type[Callback]] = []
+    for index, seat in enumerate(seats):
+        after = tuple(classes[i] for i in seat.after)
+        classes.append(hears_everything(str(index), log, order=seat.order, after=after))
+    tiny = Tiny(plan, [*(classes[i]() for i in registered), answers_by(chosen.answers())])
+    tiny.engine.on("batch_end", order=100)(
+        lambda run: log.append(Heard("function", Event.BATCH_END, run.state, counters_of(run)))
+    )
+    tiny.fit()
+    wanted = [str(i) for i in seat_order(seats, list(registered))]
+    said = hearings(expected(plan, chosen.answers()))
+    assert [(heard.who, heard.event) for heard in log] == [
+        (who, hearing.event)
+        for hearing in said
+        for who in (*wanted, *(("function",) if hearing.event is Event.BATCH_END else ()))
+    ]
+
+
+class Watcher(Callback):
+    """Compares the weights around every step that was asked to be skipped."""
+
+    def __init__(self, answers: Callback) -> None:
+        self.answers = answers
+        self.before: list[torch.Tensor] = []
+        self.moved_without_step = False
+
+    def on_batch_begin(self, run: Run) -> None:
+        self.before = [p.detach().clone() for p in run.model.parameters()]
+        self.stepped = False
+
+    def on_step_end(self, run: Run) -> None:
+        self.stepped = True
+
+    def on_batch_end(self, run: Run) -> None:
+        same = all(torch.equal(a, b) for a, b in zip(self.before, run.model.parameters(), strict=True))
+        self.moved_without_step |= not same and not self.stepped
+
+
+@given(real_plans(), scripts())
+def test_a_skipped_thing_is_not_done_and_after_a_stop_nothing_begins(plan: Plan, chosen: Script) -> None:
+    """Invariant 5."""
+    log: list[Heard] = []
+    answers = answers_by(chosen.answers())
+    watcher = Watcher(answers)
+    run = Tiny(plan, [hears_everything("Ear", log)(), watcher, answers]).fit()
+    assert not watcher.moved_without_step
+    heard = events(log)
+    if Event.STOP in heard:
+        rest = heard[heard.index(Event.STOP) + 1 :]
+        assert rest
+        assert all(name_of(event).endswith("_end") for event in rest)
+        assert run.outcome is Outcome.STOPPED
+        assert name_of(run.stops[-1].guard) == "stop_training"
+    else:
+        assert run.outcome is Outcome.COMPLETED
+
+
+class Fault(Callback):
+    """Raises at the n-th thing that it hears, or at the n-th guard that it is asked."""
+
+    def __init__(self, at: int, error: BaseException, order: int) -> None:
+        self.left, self.error, self.order = at, error, order
+
+    def tick(self) -> None:
+        if self.left == 0:
+            self.left -= 1
+            raise self.error
+        self.left -= 1
+
+
+def faulty(at: int, error: BaseException, order: int, where: str) -> Fault:
+    def hear(self: Fault, run: Run) -> None:
+        self.tick()
+
+    def answer(self: Fault, run: Run) -> bool:
+        self.tick()
+        return False
+
+    if where == "event":
+        methods = {f"on_{name_of(event)}": hear for event in Event if event is not Event.EXCEPTION}
+    else:
+        methods = {name_of(guard): answer for guard in Guard}
+    return type("Faulty", (Fault,), methods)(at, error, order)
+
+
+def raised_by(tiny: Tiny) -> BaseException | None:
+    try:
+        tiny.fit()
+    except BaseException as error:  # noqa: BLE001  # every kind is raised on purpose
+        return error
+    return None
+
+
+ERRORS = [ValueError, KeyboardInterrupt, StopIteration, SystemExit, MemoryError, GeneratorExit]
+
+
+@given(
+    real_plans(),
+    scripts(),
+    st.integers(0, 120),
+    st.sampled_from(ERRORS),
+    st.sampled_from(["event", "guard"]),
+    st.booleans(),
+)
+def test_an_exception_leaves_a_legal_prefix_the_outermost_end_and_a_usable_engine(  # noqa: PLR0917  # what is random
+    plan: Plan, chosen: Script, at: int, kind: type[BaseException], where: str, checked: bool
+) -> None:
+    """Invariant 8, for callbacks and guards, heard by one before and by one after the callback that fails."""
+    log: list[Heard] = []
+    error = kind("on purpose")
+    fault = faulty(at, error, 0, where)
+    ears = [hears_everything("first", log, order=-1)(), hears_everything("last", log, order=1)()]
+    tiny = Tiny(plan, [*ears, fault, answers_by(chosen.answers())], checked=checked)
+    raised = raised_by(tiny)
+    assert raised is (error if fault.left < 0 else None)
+    first, last = ([heard.event for heard in log if heard.who == who] for who in ("first", "last"))
+    assert TRAINING_ORDER.judge(first).legal
+    if raised is None:
+        assert last == first
+    else:
+        check_death(tiny.engine.last_run, error)
+        check_ears(first, last, [hearing.event for hearing in hearings(expected(plan, chosen.answers()))])
+    check_usable(tiny, fault, log)
+
+
+def check_death(run: Run, error: BaseException) -> None:
+    assert "its last transitions" in error.__notes__[0]
+    assert run.errors == [error]
+    assert run.outcome is (Outcome.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Outcome.FAILED)
+    assert run.iterator is None
+    assert not run.modes
+
+
+def check_ears(first: list[Enum], last: list[Enum], said: list[Enum]) -> None:
+    """What each heard of a run that died, against what the whole run would have been."""
+    if Event.EXCEPTION not in first:
+        assert first == said  # the callback failed at the last end, which all the others heard
+        assert last == said
+        return
+    died = first.index(Event.EXCEPTION)
+    assert first == [*said[:died], Event.EXCEPTION, Event.TRAIN_END]
+    assert last in (first, [*said[: died - 1], Event.EXCEPTION, Event.TRAIN_END])  # it failed between the two, or not
+
+
+def check_usable(tiny: Tiny, fault: Fault, log: list[Heard]) -> None:
+    log.clear()
+    fault.left = -1
+    again = tiny.engine.fit([(torch.ones(1, 1), torch.ones(1, 1))])
+    assert again.state is State.DONE
+    assert TRAINING_ORDER.judge([heard.event for heard in log if heard.who == "first"]).legal
+
+
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_exception_in_any_action_ends_the_run_in_the_one_way(kind: type[BaseException], checked: bool) -> None:
+    """Invariant 8, for every state that has an action."""
+    acting = [state for state in TRAINING.states if not TRAINING.decides(state) and state is not State.DONE]
+    for state in acting:
+        log: list[Heard] = []
+        plan = Plan(epochs=2, batches=3, valid_batches=2)
+        tiny = Tiny(plan, [hears_everything("Ear", log)(), answers_by(script({"accumulate": [2]}))], checked=checked)
+        error = kind(name_of(state))
+        fail_in(tiny, state, error)
+        with pytest.raises(kind) as raised:
+            tiny.fit()
+        assert raised.value is error
+        if state is State.IDLE:
+            assert not log
+        else:
+            assert events(log)[-2:] == [Event.EXCEPTION, Event.TRAIN_END]
+            assert TRAINING_ORDER.judge(events(log)).legal
+            assert tiny.engine.last_run.state in (State.FAILED, State.INTERRUPTED)
+
+
+def fail_in(tiny: Tiny, state: Enum, error: BaseException) -> None:
+    def fail(run: Run) -> Enum:
+        raise error
+
+    tiny.engine.actions = {state: fail}
+
+
+class FailsAtTheEnd(Callback):
+    def on_train_end(self, run: Run) -> None:
+        msg = "at the end"
+        raise ValueError(msg)
+
+
+def test_a_callback_that_fails_at_the_last_end_does_not_rob_the_others() -> None:
+    log: list[Heard] = []
+    tiny = Tiny(Plan(epochs=1, batches=1), [FailsAtTheEnd(), hears_everything("Ear", log)()])
+    with pytest.raises(ValueError, match="at the end"):
+        tiny.fit()
+    assert events(log)[-2:] == [Event.EPOCH_END, Event.TRAIN_END]
+    assert tiny.engine.last_run.outcome is Outcome.FAILED
+
+
+def test_errors_of_callbacks_while_a_run_dies_are_kept_and_the_first_is_raised() -> None:
+    log: list[Heard] = []
+    first = RuntimeError("first")
+    tiny = Tiny(
+        Plan(epochs=1, batches=1),
+        [faulty(3, first, -1, "event"), FailsAtTheEnd(), hears_everything("Ear", log)()],
+    )
+    with pytest.raises(RuntimeError) as raised:
+        tiny.fit()
+    assert raised.value is first
+    assert [str(error) for error in tiny.engine.last_run.errors] == ["first", "at the end"]
+    assert events(log)[-2:] == [Event.EXCEPTION, Event.TRAIN_END]
+
+
+def test_every_row_of_the_table_is_taken_by_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row coverage: for each row a plan whose reference walk takes it, and the engine takes the same rows."""
+    monkeypatch.setattr("engine.run.REMEMBERED", None)
+    wanted = set(TRAINING.rows)
+    taken: set[Transition] = set()
+    for plan, yes in _tours():
+        steps = [step.row for step in expected(plan, script(yes)) if step.depth == 0]
+        run = Tiny(plan, [answers_by(script(yes))]).fit()
+        assert list(run.recent) == steps
+        taken |= set(steps)
+    assert taken == wanted
+
+
+def _tours() -> Iterator[tuple[Plan, dict[str, list[int]]]]:
+    plan = Plan(epochs=2, batches=3, valid_batches=2)
+    yield Plan(epochs=1, batches=1), {}
+    yield Plan(epochs=2, batches=3, max_updates=2), {}
+    yield plan, {"accumulate": [2]}
+    for guard in Guard:
+        yield plan, {name_of(guard): [0]}
+    yield plan, {"stop_training": [1]}
+    yield plan, {"stop_training": [5]}  # after the loader, when validation is due
+    yield plan, {"stop_training": [6]}  # at the first batch of the validation
+    yield plan, {"stop_training": [9]}  # after the validation

@@ -1,0 +1,100 @@
+"""Do imports go one way only?  `states <- engine <- tests, examples`, and `states` alone is light."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+OURS = {"states", "engine", "tests", "examples"}
+
+# What a layer may import of ours.
+MAY = {
+    "states": {"states"},
+    "engine": {"states", "engine"},
+    "examples": {"states", "engine", "examples"},
+    "tests": OURS,
+}
+
+# What states may import of others: always, and inside a function, at first use.
+LIGHT, AT_FIRST_USE = {"attrs"}, {"transitions", "pygraphviz"}
+
+
+def modules(layer: str) -> list[Path]:
+    return sorted((ROOT / layer).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
+    """The first part of each imported name, with the statement."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split(".")[0], node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "(relative)" if node.level else str(node.module).split(".")[0], node
+
+
+def deferred(tree: ast.AST) -> set[ast.AST]:
+    """What is not run when the module is imported: the inside of functions, and what only a type checker reads."""
+    later: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        checking = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        if checking or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            later.update(ast.walk(node))
+    return later
+
+
+@pytest.mark.parametrize("layer", MAY)
+def test_a_layer_imports_nothing_of_those_above_it(layer: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno} imports {name}"
+        for path in modules(layer)
+        for name, node in imported(ast.parse(path.read_text()))
+        if name in (OURS - MAY[layer]) | {"(relative)"}
+    ]
+    assert wrong == []
+
+
+def test_states_is_made_of_the_standard_library_and_attrs() -> None:
+    wrong = []
+    for path in modules("states"):
+        tree = ast.parse(path.read_text())
+        later = deferred(tree)
+        for name, node in imported(tree):
+            light = name in {*sys.stdlib_module_names, *LIGHT, "states"}
+            if not light and not (name in AT_FIRST_USE and node in later):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} imports {name}")
+    assert wrong == []
+
+
+def test_the_scan_sees_an_import_wherever_it_stands() -> None:
+    tree = ast.parse("import torch.nn\ndef f():\n    from transitions import Machine\nfrom . import states\n")
+    later = deferred(tree)
+    assert [(name, node in later) for name, node in imported(tree)] == [
+        ("torch", False),
+        ("(relative)", False),
+        ("transitions", True),
+    ]
+    assert len(modules("states")) > 5
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Which of the heavy packages a fresh interpreter has loaded after a statement."""
+    heavy = ["torch", "transitions", "pygraphviz", "hypothesis", "numpy"]
+    program = f"import sys\n{statement}\nprint([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603  # our own text
+    return set(ast.literal_eval(done.stdout))
+
+
+def test_importing_states_loads_nothing_heavy_not_even_its_own_judges() -> None:
+    every = ", ".join(f"states.{path.stem}" for path in modules("states") if path.stem not in ("__init__", "__main__"))
+    assert loaded_by(f"import {every}") == set()
+
+
+def test_pytransitions_is_loaded_when_a_machine_is_made() -> None:
+    making = "from states import TRAINING\nfrom states.checked import to_transitions\n"
+    assert loaded_by(making) == set()
+    assert loaded_by(f"{making}to_transitions(TRAINING)") == {"transitions"}
