@@ -9,7 +9,7 @@ from enum import Enum
 
 from attrs import define, field, frozen
 
-from states.errors import StateloopError
+from states.errors import StateloopError, TriggerRefused
 from states.machine import Machine
 from states.names import Counter, Event, State, Trigger, name_of
 from states.rows import Transition, When
@@ -127,6 +127,7 @@ def walk(machine: Machine, plan: Plan, answers: Answers = never) -> Iterator[Ste
 
     Raises:
         StateloopError: a state of the user's own can report several triggers and the plan does not say which.
+        TriggerRefused: the plan reports what no row takes.
 
     Example:
         >>> from states import TRAINING
@@ -172,7 +173,10 @@ class _Walker:
         before = {**self.counters}
         if trigger is not None:
             self._count(When.BEFORE, trigger)
-        rows = self.machine.groups[state, trigger]
+        rows = self.machine.groups.get((state, trigger))
+        if rows is None:
+            msg = f"the plan reports {name_of(trigger)} in {name_of(state)}, and no row of {self.machine.name} takes it"
+            raise TriggerRefused(msg)
         first = self._hear(rows[0].first, state)
         asked: list[tuple[Enum, bool]] = []
         for row in rows:
@@ -212,7 +216,7 @@ class _Walker:
         if state is State.TRAIN:
             due = not spent and (plan.epochs is None or counters[Counter.EPOCH] < plan.epochs)
             return Trigger.EPOCH_DUE if due else Trigger.EPOCHS_SPENT
-        if state is State.FETCH and spent:
+        if state is State.FETCH and spent and (state, Trigger.UPDATES_SPENT) in self.machine.groups:
             return Trigger.UPDATES_SPENT
         if state is State.FETCH:
             return Trigger.BATCH_READY if counters[Counter.BATCH_INDEX] < plan.batches else Trigger.LOADER_DRY

@@ -245,10 +245,10 @@ def test_what_can_move_by_itself_does_and_a_tuple_of_another_kind_stays() -> Non
 def test_batches_are_on_the_device_before_batch_begin_is_heard() -> None:
     seen: list[torch.device] = []
     engine = small_engine(optimizer=None, device="meta")
-    engine.on("predict_batch_begin")(lambda run: seen.append(run.inputs.device))
+    engine.on("predict_batch_begin")(lambda run: seen.extend([run.inputs.device, run.targets.device]))
     outputs = engine.predict(batches(2))
     assert {parameter.device for parameter in engine.model.parameters()} == {META}
-    assert seen == [META, META]
+    assert seen == [META] * 4
     assert (outputs.device, outputs.shape) == (META, (6, 1))
 
 

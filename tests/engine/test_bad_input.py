@@ -813,20 +813,20 @@ def test_a_state_of_ones_own_in_a_machine_that_is_held_can_have_an_action() -> N
     assert seen == [0, 1, 2, 0, 1]
 
 
-def rounds() -> Machine:
+def rounds(begin: Enum = My.ROUND_BEGIN, end: Enum = My.ROUND_END) -> Machine:
     """The smallest training of one's own: no epochs, words of one's own."""
     rows = (
-        Transition(State.IDLE, Trigger.FIT_ASKED, None, My.ROUND, (My.ROUND_BEGIN,)),
+        Transition(State.IDLE, Trigger.FIT_ASKED, None, My.ROUND, (begin,)),
         Transition(My.ROUND, None, Guard.STOP_TRAINING, State.STOPPING, (Event.STOP,)),
         Transition(My.ROUND, None, None, State.FETCH),
-        Transition(State.FETCH, Trigger.LOADER_DRY, None, State.DONE, (My.ROUND_END,)),
+        Transition(State.FETCH, Trigger.LOADER_DRY, None, State.DONE, (end,)),
         Transition(State.FETCH, Trigger.BATCH_READY, None, State.FORWARD),
         Transition(State.FORWARD, Trigger.OUTPUT_READY, None, State.LOSS),
         Transition(State.LOSS, Trigger.LOSS_READY, None, State.BACKWARD, (), (Event.LOSS_BEGIN, Event.LOSS_END)),
         Transition(State.BACKWARD, Trigger.GRADS_READY, None, State.STEP),
         Transition(State.STEP, Trigger.WEIGHTS_MOVED, None, State.ZERO_GRAD),
         Transition(State.ZERO_GRAD, Trigger.GRADS_CLEARED, None, My.ROUND, (Event.BATCH_BEGIN, Event.BATCH_END)),
-        Transition(State.STOPPING, None, None, State.DONE, (My.ROUND_END,)),
+        Transition(State.STOPPING, None, None, State.DONE, (end,)),
     )
     counts = [count for count in TRAINING.counts if count.what is Event.BATCH_END]
     return Machine(name="rounds", initial=State.IDLE, finals=(State.DONE,), rows=rows, counts=counts)
@@ -840,6 +840,19 @@ def test_a_machine_of_ones_own_without_epochs_runs_and_its_words_are_heard() -> 
     assert heard == ["round_begin", "round_end"]
     with refuses(ArgumentRefused, "max_updates is 3", "no row for updates_spent", "None for this machine"):
         engine.fit(batches(2), max_updates=3)
+
+
+class Mine(Enum):
+    VALIDATE_BEGIN = "validate_begin"
+    VALIDATE_END = "validate_end"
+
+
+def test_a_word_of_ones_own_machine_is_heard_though_a_built_in_machine_has_one_of_that_name() -> None:
+    heard: list[Enum] = []
+    engine = small_engine(machine=rounds(Mine.VALIDATE_BEGIN, Mine.VALIDATE_END))
+    engine.on("validate_end")(lambda run: heard.append(run.state))
+    engine.fit(batches(1))
+    assert heard == [State.DONE]
 
 
 @pytest.mark.parametrize(

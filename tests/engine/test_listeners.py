@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Callable
 
+import attrs
 import pytest
 from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Callback, Engine, Outcome, Run
-from states import State, Trigger
+from states import TRAINING, State, Trigger
 from states.names import name_of
 from states.walk import script
 from tests.engine.tools import Recorder, answers, batches, hears, small_engine
@@ -65,9 +66,10 @@ def test_runs_after_is_stronger_than_order_and_holds_for_subclasses() -> None:
     class Sub(Base): ...
 
     early = says(log, "Early", order=-10, runs_after=(Base,))
-    engine = small_engine(early, says(log, "Last", order=60), says(log, "First"), Sub(), Base())
+    late = says(log, "Late", order=70, runs_after=(Base,))
+    engine = small_engine(early, late, says(log, "Last", order=60), says(log, "First"), Sub(), Base())
     engine.fit(batches(1))
-    assert log == ["First", "Sub", "Base", "Early", "Last"]
+    assert log == ["First", "Sub", "Base", "Early", "Last", "Late"]
     assert [type(callback).__name__ for callback in engine.callbacks] == ["Metrics", *log]
 
 
@@ -373,6 +375,19 @@ def test_a_stop_that_is_asked_for_in_a_validation_ends_it_and_the_training(event
     }
     assert recorder.events[at + 1 :] == wanted[event]
     assert run.history == []
+
+
+def test_a_yes_to_stop_training_is_kept_where_the_machine_asks_again_later() -> None:
+    rows = [row for row in TRAINING.rows if row.trigger is not Trigger.VALIDATION_STOPPED]
+    once = answers("stop_training", lambda run: run.parent is not None and not run.parent.stops)
+    recorder = Recorder()
+    run = small_engine(once, recorder, machine=attrs.evolve(TRAINING, rows=rows)).fit(batches(1), batches(3), epochs=3)
+    assert run.outcome is Outcome.STOPPED
+    assert [(verdict.who, verdict.reason) for verdict in run.stops] == [
+        ("Answers", "Answers answered stop_training"),
+        ("run.stop", "Answers answered stop_training"),
+    ]
+    assert recorder.events[-5:] == ["stop", "validate_end", "stop", "epoch_end", "train_end"]
 
 
 def test_a_guard_that_stops_a_validation_ends_that_one_only_and_is_recorded_in_the_training() -> None:
