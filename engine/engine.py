@@ -162,7 +162,8 @@ class Engine:
     def evaluate(self, loader: Loader) -> Run:
         """Compute loss and metrics over a loader; return the run, with `run.metrics`.
 
-        The model is in evaluation mode and no gradient is recorded; each module's own mode is put back.
+        The model is in evaluation mode and no gradient is recorded; each module's own mode is put back.  Callbacks
+        are not asked `stop_training` here: what has stopped a training must not stop the test after it.
 
         Example:
             >>> import torch

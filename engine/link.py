@@ -17,7 +17,7 @@ from engine.errors import GuardRefused
 from engine.listeners import Answer, Hear, Listener
 from engine.outcome import Outcome, Tally, Verdict
 from engine.run import OF_THE_EPOCH, Run, Wish
-from states import Count, Counter, Event, Machine, State, Transition, When
+from states import Count, Counter, Event, Guard, Machine, State, Transition, When
 from states.names import is_stop, name_of
 
 
@@ -169,6 +169,8 @@ def _ask(row: Transition, listeners: Iterable[Listener], run: Run) -> Answer | N
     guard = row.guard
     assert guard is not None, "only guarded rows are asked"
     answers = [(listener.label, listener.answers[guard]) for listener in listeners if guard in listener.answers]
+    if guard is Guard.STOP_TRAINING and not run.trains:
+        answers = []  # where nothing trains, only `run.stop` can ask: what stopped a training must not stop its test
     if is_stop(guard):
         wish = run.epoch_wish if guard in OF_THE_EPOCH else run.wish
         return _ask_stop(row, guard, wish, answers)

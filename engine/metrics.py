@@ -186,11 +186,12 @@ class Metrics(Callback):
         run.meter.add(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Read the training's values; write the epoch's record."""
-        if run.stopping or run.meter is None:
+        """Read the training's values, of a stopped epoch too; write the record of one that was not stopped."""
+        if run.meter is None:
             return
         run.metrics = {**run.meter.read(), **run.metrics}
-        run.history.append({"epoch": run.epoch, "updates": run.updates, **run.metrics})
+        if not run.stopping:
+            run.history.append({"epoch": run.epoch, "updates": run.updates, **run.metrics})
 
     def on_validate_begin(self, run: Run) -> None:
         """Start the validation's sums."""

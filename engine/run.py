@@ -102,6 +102,11 @@ class Run:
     epoch_wish: Wish = field(factory=Wish)
 
     @property
+    def trains(self) -> bool:
+        """Whether this is a training, or a validation inside one; `engine.evaluate` alone is neither."""
+        return self.machine.gradients if self.parent is None else self.parent.trains
+
+    @property
     def skips(self) -> tuple[Tally, ...]:
         """The guards that skipped something in this run: how often, by whom, and when last."""
         return tuple(tally for tally in self.tallies if tally.count)

@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, TensorDataset
 
-from engine import Engine, Outcome, Run, State, loss_from, output_from
+from engine import Callback, Engine, Outcome, Run, State, loss_from, output_from
 from engine.actions import to_device
 from states import Trigger
 from states.names import name_of
@@ -714,3 +714,17 @@ def test_what_callbacks_make_of_an_output_is_what_is_predicted() -> None:
     engine.on("predict_batch_end", order=5)(lambda run: setattr(run, "output", run.output * 0 + 1))
     assert torch.equal(engine.predict(batches(1)), torch.ones(3, 1))
     still_works(engine)
+
+
+def test_what_stopped_a_training_does_not_stop_the_evaluation_after_it() -> None:
+    class Enough(Callback):
+        def stop_training(self, run: Run) -> bool:
+            return True
+
+    model = nn.Linear(1, 1)
+    engine = Engine(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), [Enough()])
+    loader = [(torch.ones(2, 1), torch.ones(2, 1))] * 3
+    assert engine.fit(loader, loader).outcome is Outcome.STOPPED
+    evaluated = engine.evaluate(loader)
+    assert evaluated.outcome is Outcome.COMPLETED
+    assert evaluated.batch_index == 3

@@ -40,7 +40,7 @@ class Terminal(io.StringIO):
             else:
                 rows[row] = rows[row][:column].ljust(column) + part + rows[row][column + len(part) :]
                 column += len(part)
-        return [row.rstrip() for row in rows if row.strip()]
+        return "\n".join(row.rstrip() for row in rows).rstrip().split("\n")
 
 
 class Stream:
