@@ -20,6 +20,7 @@ import click
 import states
 from engine.errors import ArgumentRefused, Refused
 from states import Machine, StateloopError
+from states.diagram import FormatUnknown
 from states.errors import nearest
 from states.names import name_of
 
@@ -113,13 +114,16 @@ def diagram(target: str, app_dir: str, kind: str | None, out: Path | None) -> No
       stateloop diagram states:TRAINING --format mermaid
       stateloop diagram examples.digits:factory --out training.svg
     """  # noqa: D301
-    kind = kind or {".dot": "dot", ".svg": "svg", ".png": "png"}.get(out.suffix if out else "", "mermaid")
+    kind = kind or ("mermaid" if out is None else None)
     if kind == "png" and out is None and sys.stdout.isatty():
         raise _wrong("a png was asked for on a terminal", "a file or a pipe", "add --out training.png")
     if out is not None and not out.parent.is_dir():
         raise _wrong(f"--out is {str(out)!r}", "a file in a folder that exists", f"make the folder {out.parent} first")
     made, _ = _load(target, app_dir)
-    picture = states.diagram(made, kind, out) if isinstance(made, Machine) else made.diagram(kind, out)
+    try:
+        picture = states.diagram(made, kind, out) if isinstance(made, Machine) else made.diagram(kind, out)
+    except FormatUnknown as error:  # the suffix of --out tells none
+        raise click.UsageError(str(error)) from error
     click.echo(picture if out is None else f"wrote {out}", err=out is not None)
 
 

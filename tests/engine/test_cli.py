@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from states import TRAINING
 ROOT = Path(__file__).parents[2]
 
 APP = """
+import time
+
 import torch
 from engine import Engine
 from engine.callbacks import Progress
@@ -55,8 +58,23 @@ def machine():
     return TRAINING
 
 
+MADE = []
+
+
 def barred():
-    return engine(Progress()), {"train_loader": BATCHES}
+    MADE.append(engine(Progress()))
+    return MADE[-1], {"train_loader": BATCHES}
+
+
+class Slow(list):
+    def __iter__(self):
+        return (time.sleep(0.01) or batch for batch in list.__iter__(self))
+
+
+def slow():
+    made = engine()
+    made.remove(made.callbacks[-1])
+    return made, {"train_loader": Slow(BATCHES * 100), "epochs": 1000}
 
 
 def stopping():
@@ -121,7 +139,7 @@ def stateloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State
 
 def python(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603  # our own command
         [sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, **options
     )
 
@@ -265,15 +283,22 @@ def test_a_diagram_is_written_in_the_format_that_its_name_asks_for(
     assert sign in (tmp_path / name).read_bytes()
 
 
+def test_a_file_whose_name_tells_no_format_is_wrong_usage(stateloop: Stateloop) -> None:
+    result = stateloop("diagram", "states:TRAINING", "--out", "a.jpg")
+
+    assert result.exit_code == 2
+    assert "the suffix '.jpg' tells none" in result.stderr
+
+
 def test_the_diagram_of_an_engine_names_its_callbacks(stateloop: Stateloop) -> None:
     assert "first_of_all" in stateloop("diagram", "userapp:factory", "--format", "mermaid").stdout
 
 
 def test_a_picture_goes_into_a_pipe_but_not_on_a_terminal() -> None:
     arguments = [sys.executable, "-m", "engine", "diagram", "states:TRAINING", "--format", "png"]
-    piped = subprocess.run(arguments, capture_output=True, check=True, cwd=ROOT)
+    piped = subprocess.run(arguments, capture_output=True, check=True, cwd=ROOT)  # noqa: S603
     outside, inside = pty.openpty()
-    shown = subprocess.run(arguments, stdout=inside, stderr=subprocess.PIPE, check=False, cwd=ROOT)
+    shown = subprocess.run(arguments, stdout=inside, stderr=subprocess.PIPE, check=False, cwd=ROOT)  # noqa: S603
     os.close(inside)
     os.close(outside)
 
@@ -391,50 +416,41 @@ def test_an_interrupt_exits_with_130_and_tells_how_far_it_came(stateloop: Statel
 
 
 @pytest.mark.parametrize(("option", "left"), [("--progress", 1), ("--no-progress", 0)])
-def test_an_engine_that_brings_a_progress_bar_gets_no_second_one(
-    option: str, left: int, stateloop: Stateloop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from engine import Engine  # noqa: PLC0415
-    from engine.callbacks import Progress  # noqa: PLC0415
-
-    engines: list[Engine] = []
-    fit = Engine.fit
-    monkeypatch.setattr(Engine, "fit", lambda self, **given: (engines.append(self), fit(self, **given))[1])
-    monkeypatch.setattr("engine.cli._fit_arguments", lambda: ["train_loader"], raising=False)
+def test_an_engine_that_brings_a_progress_bar_gets_no_second_one(option: str, left: int, stateloop: Stateloop) -> None:
     stateloop("fit", "userapp:barred", option)
 
-    assert [sum(isinstance(callback, Progress) for callback in engine.callbacks) for engine in engines] == [left]
+    (engine,) = sys.modules["userapp"].MADE
+    assert [type(callback).__name__ for callback in engine.callbacks].count("Progress") == left
 
 
 def test_ctrl_c_on_a_terminal_leaves_it_clean(tmp_path: Path) -> None:
-    slow = "class Slow(list):\n    def __iter__(self):\n        return (time.sleep(0.01) or b for b in list.__iter__(self))\n"
-    (tmp_path / "userapp.py").write_text(
-        f"import time\n{APP}\n\n{slow}\n\ndef endless():\n    return engine(), "
-        '{"train_loader": Slow(BATCHES * 100), "epochs": 1000}\n'
-    )
+    (tmp_path / "userapp.py").write_text(APP)
     outside, inside = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engine", "fit", "userapp:endless"],
+    termios.tcsetwinsize(inside, (24, 80))
+    process = subprocess.Popen(  # our own command
+        [sys.executable, "-m", "engine", "fit", "userapp:slow"],
         stdout=inside,
         stderr=inside,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     os.close(inside)
-    seen = read_until(outside, b"loss", seconds=60)
+    drawn = read_until(outside, b"loss")
     process.send_signal(signal.SIGINT)
-    seen = read_until(outside, b"interrupted\r\n", seconds=60)
+    left = read_until(outside, b"interrupted\r\n")
     code = process.wait(timeout=60)
     os.close(outside)
 
     assert code == 130
-    assert seen.endswith("\r\x1b[Ktraining: the run was interrupted from the keyboard\r\ninterrupted\r\n")
+    assert "epoch 0/999 train: " in drawn
+    assert left.endswith("\r\x1b[Ktraining: the run was interrupted from the keyboard\r\ninterrupted\r\n")
 
 
-def read_until(descriptor: int, sign: bytes, *, seconds: float) -> str:
-    """What a terminal shows until a sign comes."""
-    seen, end = b"", time.monotonic() + seconds
-    while sign not in seen.rpartition(b"was interrupted")[2] or not seen:
-        assert select.select([descriptor], [], [], end - time.monotonic())[0], seen
-        seen += os.read(descriptor, 4096)
+def read_until(terminal: int, sign: bytes) -> str:
+    """What a terminal shows until a sign comes; within a minute."""
+    seen, end = b"", time.monotonic() + 60
+    while sign not in seen:
+        ready, _, _ = select.select([terminal], [], [], max(0, end - time.monotonic()))
+        assert ready, f"{sign!r} did not come: {seen!r}"
+        seen += os.read(terminal, 4096)
     return seen.decode()
