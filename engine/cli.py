@@ -124,7 +124,8 @@ def diagram(target: str, app_dir: str, kind: str | None, out: Path | None) -> No
         picture = states.diagram(made, kind, out) if isinstance(made, Machine) else made.diagram(kind, out)
     except FormatUnknown as error:  # the suffix of --out tells none
         raise click.UsageError(str(error)) from error
-    click.echo(picture if out is None else f"wrote {out}", err=out is not None)
+    ends = isinstance(picture, bytes) or picture.endswith("\n")
+    click.echo(picture if out is None else f"wrote {out}", nl=out is not None or not ends, err=out is not None)
 
 
 @main.command("dry-run", epilog=EXIT_CODES)

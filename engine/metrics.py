@@ -120,7 +120,7 @@ class Meter:
         loss, inputs = run.loss, run.inputs
         if not isinstance(loss, Tensor):
             raise loss_refused(run, f"a {type(loss).__name__}")
-        size = inputs.size(0) if isinstance(inputs, Tensor) and inputs.ndim else batch_size(inputs)
+        size = inputs.shape[0] if isinstance(inputs, Tensor) and inputs.shape else batch_size(inputs)
         self.loss.add(loss, size)
         if self.further:
             self._add_metrics(run, size)

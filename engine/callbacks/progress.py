@@ -14,6 +14,7 @@ from engine.errors import ArgumentRefused
 from engine.listeners import Callback
 from engine.outcome import Outcome
 from engine.run import Run
+from states import State
 
 
 logger = logging.getLogger("stateloop")
@@ -114,7 +115,7 @@ class Progress(Callback):
     def on_stop(self, run: Run) -> None:
         """Say why; what was open is not drawn to its end."""
         self._close_all()
-        self._tell(f"stopped in epoch {run.epoch} at batch {run.batch_index}: {run.stops[-1].reason}")
+        self._tell(f"stopped {_place(run)}: {run.stops[-1].reason}")
 
     def on_exception(self, run: Run) -> None:
         """Leave a clean line to the traceback."""
@@ -215,6 +216,15 @@ def _bar(title: str, total: int | None, stream: TextIO) -> Any:  # noqa: ANN401 
 
 def _epoch(run: Run) -> str:
     return f"epoch {run.epoch}" if run.epochs is None else f"epoch {run.epoch}/{run.epochs - 1}"
+
+
+def _place(run: Run) -> str:
+    """Where the last stop was granted."""
+    source = run.stops[-1].transition.source
+    if source is State.TRAIN:
+        return f"before epoch {run.epoch}"
+    alone = run.parent is None and source in (State.EVALUATE, State.PREDICT)
+    return f"at batch {run.batch_index}" if alone else f"in epoch {run.epoch} at batch {run.batch_index}"
 
 
 def _number(value: float) -> str:

@@ -139,7 +139,7 @@ def stateloop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State
 
 def python(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(  # noqa: S603  # our own command
+    return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, **options
     )
 
@@ -296,9 +296,9 @@ def test_the_diagram_of_an_engine_names_its_callbacks(stateloop: Stateloop) -> N
 
 def test_a_picture_goes_into_a_pipe_but_not_on_a_terminal() -> None:
     arguments = [sys.executable, "-m", "engine", "diagram", "states:TRAINING", "--format", "png"]
-    piped = subprocess.run(arguments, capture_output=True, check=True, cwd=ROOT)  # noqa: S603
+    piped = subprocess.run(arguments, capture_output=True, check=True, cwd=ROOT)
     outside, inside = pty.openpty()
-    shown = subprocess.run(arguments, stdout=inside, stderr=subprocess.PIPE, check=False, cwd=ROOT)  # noqa: S603
+    shown = subprocess.run(arguments, stdout=inside, stderr=subprocess.PIPE, check=False, cwd=ROOT)
     os.close(inside)
     os.close(outside)
 
@@ -427,7 +427,7 @@ def test_ctrl_c_on_a_terminal_leaves_it_clean(tmp_path: Path) -> None:
     (tmp_path / "userapp.py").write_text(APP)
     outside, inside = pty.openpty()
     termios.tcsetwinsize(inside, (24, 80))
-    process = subprocess.Popen(  # our own command
+    process = subprocess.Popen(
         [sys.executable, "-m", "engine", "fit", "userapp:slow"],
         stdout=inside,
         stderr=inside,

@@ -195,6 +195,17 @@ def test_the_terminal_is_clean_however_a_run_ends(where: str, what: BaseExceptio
     assert progress._bars == []
 
 
+def test_a_stop_between_two_epochs_and_one_of_a_lone_prediction_are_told_as_such() -> None:
+    terminal = Terminal()
+    engine = engine_with(Progress(stream=terminal))
+    engine.on("epoch_end")(lambda run: run.stop("one is enough"))
+    engine.on("predict_batch_end")(lambda run: run.stop("so is one batch"))
+    engine.fit(loader(2), epochs=3)
+    engine.predict([torch.ones(4, 2)] * 3)
+
+    assert terminal.screen[1:] == ["stopped before epoch 1: one is enough", "stopped at batch 1: so is one batch"]
+
+
 def test_an_evaluation_and_a_prediction_by_themselves_are_shown() -> None:
     terminal = Terminal()
     engine = engine_with(Progress(stream=terminal, refresh_seconds=1e-9))
