@@ -10,7 +10,7 @@
 #   drive       the walk, its checked twin, and how a run dies
 #   metrics, outputs, dryrun, outcome, check, errors    one subject each
 #   callbacks/  callbacks that come with the engine
-#   cli         the command `stateloop`
+#   cli         the command `stateloop`; target finds what `module:factory` names
 #
 # The names below are loaded at first use, so that `python -m engine --help` does not wait for torch.
 """

@@ -3,33 +3,30 @@
 Nothing here imports torch before an engine is asked for: `--help` and the proof of a bare machine do not wait for it.
 """
 
-import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
 import states
 from engine.errors import ArgumentRefused, Refused
+from engine.target import PAIR, TargetRefused, load, load_engine
 from states import Machine, StateloopError
 from states.diagram import FormatUnknown
-from states.errors import nearest
 from states.names import name_of
 
 
 if TYPE_CHECKING:
     from engine.engine import Engine
     from engine.run import Run
-
-FitArguments = Mapping[str, Any]
 
 EXIT_CODES = """\b
 Exit codes:
@@ -38,15 +35,14 @@ Exit codes:
   2    wrong usage: an option, or a MODULE:FACTORY that names nothing of use
   130  interrupted from the keyboard"""
 
-PAIR = "a pair (Engine, dict of fit's arguments)"
-FACTORY = f"a function without arguments that returns an Engine, or {PAIR}; a Machine, to prove or draw it"
-
 
 @contextmanager
 def _exit_codes() -> Iterator[None]:
     """Our own errors need no traceback; those of the user's code do."""
     try:
         yield
+    except TargetRefused as error:
+        raise click.UsageError(str(error)) from error
     except StateloopError as error:
         raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
     except KeyboardInterrupt:
@@ -97,7 +93,7 @@ def prove(target: str, app_dir: str) -> None:
       stateloop prove states:TRAINING
       stateloop prove examples.digits:factory
     """  # noqa: D301
-    made, _ = _load(target, app_dir)
+    made, _ = load(target, app_dir)
     click.echo(states.prove(made) if isinstance(made, Machine) else made.prove())
 
 
@@ -119,7 +115,7 @@ def diagram(target: str, app_dir: str, kind: str | None, out: Path | None) -> No
         raise _wrong("a png was asked for on a terminal", "a file or a pipe", "add --out training.png")
     if out is not None and not out.parent.is_dir():
         raise _wrong(f"--out is {str(out)!r}", "a file in a folder that exists", f"make the folder {out.parent} first")
-    made, _ = _load(target, app_dir)
+    made, _ = load(target, app_dir)
     try:
         picture = states.diagram(made, kind, out) if isinstance(made, Machine) else made.diagram(kind, out)
     except FormatUnknown as error:  # the suffix of --out tells none
@@ -157,7 +153,7 @@ def dry_run(
       stateloop dry-run examples.digits:factory --epochs 2 --batches 3
       stateloop dry-run examples.digits:factory --answer skip_step=0,2 --answer stop_training=4
     """  # noqa: D301
-    engine, arguments = _load_engine(target, app_dir)
+    engine, arguments = load_engine(target, app_dir)
     if valid_batches is None and arguments.get("valid_loader") is not None:
         valid_batches = 1
     try:
@@ -189,7 +185,7 @@ def fit(target: str, app_dir: str, epochs: int | None, progress: bool, verbose: 
       stateloop fit examples.digits:factory
       stateloop fit examples.digits:factory --epochs 3 --no-progress
     """  # noqa: D301
-    engine, arguments = _load_engine(target, app_dir)
+    engine, arguments = load_engine(target, app_dir)
     if "train_loader" not in arguments:
         raise _wrong(f"{target} gives no train_loader", PAIR, 'return engine, {"train_loader": ...}')
     if verbose:
@@ -243,74 +239,3 @@ def _answer(text: str) -> tuple[str, list[int]]:
 def _wrong(what: str, allowed: str, instead: str) -> click.UsageError:
     """Wrong usage, worded as our errors are."""
     return click.UsageError(str(Refused(what, allowed=allowed, instead=instead)))
-
-
-def _load_engine(target: str, app_dir: str) -> "tuple[Engine, FitArguments]":
-    made, arguments = _load(target, app_dir)
-    if isinstance(made, Machine):
-        raise _wrong(f"{target} is a Machine", FACTORY, "write one that gives Engine(..., machine=...)")
-    return made, arguments
-
-
-def _load(target: str, app_dir: str) -> "tuple[Machine | Engine, FitArguments]":
-    """What `module:factory` gives; a function is called, an Engine or a Machine is taken as it is."""
-    made = _find(target, app_dir)
-    if callable(made):
-        try:
-            inspect.signature(made).bind()
-        except (TypeError, ValueError):
-            raise _wrong(f"{target} cannot be called without arguments", FACTORY, "wrap it in one") from None
-        made = made()
-    if isinstance(made, Machine):
-        return made, {}
-    from engine.engine import Engine  # noqa: PLC0415  # it imports torch
-
-    match made if isinstance(made, tuple) else (made, {}):
-        case (Engine() as engine, Mapping() as arguments):
-            known = list(inspect.signature(Engine.fit).parameters)[1:]
-            for name in arguments:
-                if name not in known:
-                    raise _wrong(
-                        f"{target} gives fit an argument {name!r}", ", ".join(known), nearest(str(name), known)
-                    )
-            return engine, arguments
-        case _:
-            pass
-    raise _wrong(f"{target} gives {made!r}, a {type(made).__name__}", FACTORY, "return one of these")
-
-
-def _find(target: str, app_dir: str) -> object:
-    """The object that is named; an ImportError inside the user's module is the user's to see."""
-    module_name, _, path = target.partition(":")
-    if module_name.endswith(".py") or not all(
-        part.isidentifier() for part in (*module_name.split("."), *path.split("."))
-    ):
-        like = module_name.removesuffix(".py").strip("./").replace("/", ".") or "examples.digits"
-        raise _wrong(f"{target!r} names no factory", "MODULE:FACTORY", f"write for example {like}:{path or 'factory'}")
-    sys.path.insert(0, app_dir)
-    try:
-        found: object = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise _wrong(
-            f"no module is called {error.name!r}",
-            f"a module in {app_dir}, or an installed one",
-            "change to the folder that holds it, or name that folder: --app-dir FOLDER",
-        ) from None
-    for part in path.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise _wrong(f"{module_name} has no {path!r}", FACTORY, nearest(part, _fitting(found))) from None
-    return found
-
-
-def _fitting(module: object) -> list[str]:
-    """The names in a module that could be meant: what it defines itself, and machines."""
-    here = getattr(module, "__name__", "")
-    return [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and (isinstance(value, Machine) or getattr(value, "__module__", None) == here)
-    ]

@@ -4,7 +4,7 @@ from enum import Enum, unique
 
 from attrs import define, frozen
 
-from states import Transition
+from states import State, Transition
 from states.names import name_of
 
 
@@ -29,7 +29,7 @@ class Verdict:
         transition: The row that was taken because of it.
         reason: What was given to `run.stop`, or that the callback answered.
         epoch: Epochs ended by then.
-        batch_index: Batches ended in that epoch by then.
+        batch_index: Batches ended in that epoch by then; between two epochs, in the one before.
         updates: Optimizer steps taken by then.
     """
 
@@ -42,7 +42,9 @@ class Verdict:
     updates: int
 
     def __str__(self) -> str:
-        when = f"epoch {self.epoch}, batch {self.batch_index}, update {self.updates}"
+        between = self.transition.source is State.TRAIN
+        where = f"before epoch {self.epoch}" if between else f"epoch {self.epoch}, batch {self.batch_index}"
+        when = f"{where}, update {self.updates}"
         return f"{name_of(self.guard)} by {self.who} ({when}): {self.reason}"
 
 

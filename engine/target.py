@@ -1,0 +1,106 @@
+"""What does `module:factory` name?  An engine with the arguments of its `fit`, or a bare machine.
+
+Nothing here imports torch before the user's module does, or an engine is asked for.
+"""
+
+import inspect
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import Refused
+from states import Machine
+from states.errors import nearest
+
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+
+FitArguments = Mapping[str, Any]
+
+PAIR = "a pair (Engine, dict of fit's arguments)"
+FACTORY = f"a function without arguments that returns an Engine, or {PAIR}; a Machine, to prove or draw it"
+
+
+class TargetRefused(Refused):
+    """A `module:factory` names nothing that could be used."""
+
+    @classmethod
+    def of(cls, what: str, allowed: str, instead: str) -> "TargetRefused":
+        """The error with its three parts."""
+        return cls(what, allowed=allowed, instead=instead)
+
+
+def load_engine(target: str, app_dir: str) -> "tuple[Engine, FitArguments]":
+    """As `load`, where a bare machine is not enough."""
+    made, arguments = load(target, app_dir)
+    if isinstance(made, Machine):
+        raise TargetRefused.of(f"{target} is a Machine", FACTORY, "write one that gives Engine(..., machine=...)")
+    return made, arguments
+
+
+def load(target: str, app_dir: str) -> "tuple[Machine | Engine, FitArguments]":
+    """What `module:factory` gives; a function is called, an Engine or a Machine is taken as it is."""
+    made = _find(target, app_dir)
+    if callable(made):
+        try:
+            inspect.signature(made).bind()
+        except (TypeError, ValueError):
+            raise TargetRefused.of(f"{target} cannot be called without arguments", FACTORY, "wrap it in one") from None
+        made = made()
+    if isinstance(made, Machine):
+        return made, {}
+    from engine.engine import Engine  # noqa: PLC0415  # it imports torch
+
+    match made if isinstance(made, tuple) else (made, {}):
+        case (Engine() as engine, Mapping() as arguments):
+            known = list(inspect.signature(Engine.fit).parameters)[1:]
+            for name in arguments:
+                if name not in known:
+                    raise TargetRefused.of(
+                        f"{target} gives fit an argument {name!r}", ", ".join(known), nearest(str(name), known)
+                    )
+            return engine, arguments
+        case _:
+            pass
+    raise TargetRefused.of(f"{target} gives {made!r}, a {type(made).__name__}", FACTORY, "return one of these")
+
+
+def _find(target: str, app_dir: str) -> object:
+    """The object that is named; an ImportError inside the user's module is the user's to see."""
+    module_name, _, path = target.partition(":")
+    if module_name.endswith(".py") or not all(
+        part.isidentifier() for part in (*module_name.split("."), *path.split("."))
+    ):
+        like = module_name.removesuffix(".py").strip("./").replace("/", ".") or "examples.digits"
+        raise TargetRefused.of(
+            f"{target!r} names no factory", "MODULE:FACTORY", f"write for example {like}:{path or 'factory'}"
+        )
+    sys.path.insert(0, app_dir)
+    try:
+        found: object = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise TargetRefused.of(
+            f"no module is called {error.name!r}",
+            f"a module in {app_dir}, or an installed one",
+            "change to the folder that holds it, or name that folder: --app-dir FOLDER",
+        ) from None
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise TargetRefused.of(f"{module_name} has no {path!r}", FACTORY, nearest(part, _fitting(found))) from None
+    return found
+
+
+def _fitting(module: object) -> list[str]:
+    """The names in a module that could be meant: what it defines itself, and machines."""
+    here = getattr(module, "__name__", "")
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and (isinstance(value, Machine) or getattr(value, "__module__", None) == here)
+    ]
