@@ -50,7 +50,7 @@ Hears = TypeVar("Hears", bound=Hear)
 Answers = TypeVar("Answers", bound=Answer)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Engine:
     """Train, evaluate and predict with a model, as a table says.
 
@@ -290,6 +290,10 @@ class Engine:
     def callbacks(self) -> tuple[object, ...]:
         """Everyone who hears or answers, in the order in which they are called."""
         return tuple(listener.source for listener in arrange(self._listeners))
+
+    def __repr__(self) -> str:
+        """One line: the model, the machine, who listens."""
+        return f"<Engine of {type(self.model).__name__}: {self.machine.name}; {', '.join(self._names)}>"
 
     @property
     def last_run(self) -> Run | None:

@@ -233,7 +233,13 @@ def _event_of(name: str, attribute: str, vocabulary: Vocabulary) -> Enum:
 
 
 def _refuse_misspelt(name: str, attribute: str, vocabulary: Vocabulary) -> None:
-    """A public method that looks like a guard and is none would be silent for ever."""
+    """A public method that looks like a guard or an event and is none would be silent for ever."""
+    if attribute in vocabulary.events:
+        raise CallbackRefused(
+            f"{name} has a method {attribute!r}, which is the name of an event",
+            allowed=f"on_{attribute}, to hear it",
+            instead=f"did you mean 'on_{attribute}'? the name of a helper begins with an underscore",
+        )
     close = get_close_matches(attribute, vocabulary.guards, n=1, cutoff=0.85)
     if attribute.startswith(("skip_", "stop_")) or close:
         raise CallbackRefused(

@@ -35,15 +35,11 @@ class MetricObject(Protocol):
         """Forget all batches."""
 
 
-# How many values are summed at a time: one stack and one sum for as many batches.
-CHUNK = 64
-
-
 @define(eq=False)
 class Mean:
     """The mean of one scalar per batch, weighted by batch size; nothing is read on the host until `value`.
 
-    Cost per batch: one `detach` and an append; one stack and one sum every 64 batches.
+    Cost per batch: one `detach` and one addition on the device, into a float64.
 
     Example:
         >>> mean = Mean("loss")
@@ -54,42 +50,34 @@ class Mean:
     """
 
     name: str
-    _waiting: list[Tensor] = field(factory=list)
-    # The size of each batch that waits; another size folds them first.
-    _size: int = 0
+    # The sum so far, weighted: of the first value's shape and on its device.
     _total: Tensor | None = None
     _samples: int = 0
 
     def add(self, value: Tensor, size: int) -> None:
         """Take in the value of one batch of *size* samples: a scalar tensor of shape `()` or `(1,)`."""
-        waiting = self._waiting
-        if size != self._size or len(waiting) == CHUNK:
-            self._fold()
-            self._size = size
-        if not isinstance(value, Tensor):
-            raise self._no_scalar(f"a {type(value).__name__}")
-        waiting.append(value.detach())
+        if self._total is None:
+            self._total = self._zero(value)
+        try:
+            self._total.add_(value.detach(), alpha=size)
+        except (RuntimeError, AttributeError) as error:
+            raise self._no_scalar(value) from error
+        self._samples += size
 
     def value(self) -> float:
         """The weighted mean so far.  Waits for the device."""
-        self._fold()
         if self._total is None or not self._samples:
             return float("nan")
         return float(self._total) / self._samples
 
-    def _fold(self) -> None:
-        if not self._waiting:
-            return
-        stacked = torch.stack(self._waiting)
-        if stacked.numel() != len(self._waiting):
-            raise self._no_scalar(f"a tensor of shape {tuple(self._waiting[0].shape)}")
-        precise = torch.float32 if stacked.device.type == "mps" else torch.float64  # MPS has no float64
-        total = stacked.sum(dtype=precise) * self._size
-        self._total = total if self._total is None else self._total + total
-        self._samples += self._size * len(self._waiting)
-        self._waiting.clear()
+    def _zero(self, value: object) -> Tensor:
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise self._no_scalar(value)
+        precise = torch.float32 if value.device.type == "mps" else torch.float64  # MPS has no float64
+        return torch.zeros_like(value, dtype=precise, requires_grad=False)
 
-    def _no_scalar(self, given: str) -> MetricRefused:
+    def _no_scalar(self, value: object) -> MetricRefused:
+        given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         return MetricRefused(
             f"{self.name} is {given} for each batch",
             allowed="a scalar tensor for each batch",
@@ -120,6 +108,8 @@ class Meter:
         loss, inputs = run.loss, run.inputs
         if not isinstance(loss, Tensor):
             raise loss_refused(run, f"a {type(loss).__name__}")
+        if loss.numel() != 1 and run.machine.gradients:
+            raise loss_refused(run, f"a tensor of shape {tuple(loss.shape)}")
         size = inputs.shape[0] if isinstance(inputs, Tensor) and inputs.shape else batch_size(inputs)
         self.loss.add(loss, size)
         if self.further:

@@ -956,3 +956,15 @@ def test_a_stop_of_the_epoch_is_refused_where_the_machine_has_no_row_for_it() ->
     engine = small_engine(hears("predict_begin", lambda run: run.stop("enough", scope="epoch")))
     with refuses(ArgumentRefused, "the scope 'epoch' in a prediction", "'run'", "leave it out to stop the whole run"):
         engine.predict(batches(1))
+
+
+def test_a_method_with_the_bare_name_of_an_event_is_refused() -> None:
+    class Bare(Callback):
+        def on_epoch_end(self, run: Run) -> None:
+            pass
+
+        def batch_end(self, run: Run) -> None:
+            pass
+
+    with pytest.raises(CallbackRefused, match="did you mean 'on_batch_end'"):
+        Engine(nn.Identity(), callbacks=[Bare()])
