@@ -7,7 +7,7 @@
 #   run         Run: everything mutable of one training
 #   actions     what is done in each state
 #   link        rows, actions and listeners become something that runs
-#   drive       the walk, its checked twin, and how a run dies
+#   drive       the walk, and how a run dies
 #   metrics, outputs, dryrun, outcome, check, errors    one subject each
 #   callbacks/  callbacks that come with the engine
 #   cli         the command `stateloop`; target finds what `module:factory` names

@@ -1,31 +1,22 @@
-"""How does a run go from state to state?  The fast walk over linked rows, the checked one, and how a run dies.
+"""How does a run go from state to state?  The walk over linked rows, and how a run dies.
 
-Both walks leave the same trace.  The checked one asks pytransitions where each report leads; the fast one looks along
-the arrows.  An exception, wherever it comes from, ends a run in the one way that `die` describes.
+There is one loop.  With `Engine(checked=True)` the arrows were linked so that they ask pytransitions.
+An exception, wherever it comes from, ends a run in the one way that `die` describes.
 """
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from typing import Protocol
 
-from engine.link import Arrow, Group, Linked, Node
+from engine.link import Group, Linked, Node
 from engine.listeners import Hear
 from engine.outcome import Outcome
 from engine.run import Run, release
 from states import State, Transition, TriggerRefused
-from states.checked import Checked
 from states.names import name_of
 
 
-class Walk(Protocol):
-    """One way to take a run from its initial state to a final one."""
-
-    def __call__(self, run: Run, linked: Linked) -> None:
-        """Take one row after the other; whatever is raised ends the run and is raised again."""
-
-
 def walk(run: Run, linked: Linked) -> None:  # noqa: C901  # one flat loop: a call taken out of it is paid per row
-    """The fast walk: ten lines for each row taken, nothing looked up."""
+    """Take one row after the other; whatever is raised ends the run and is raised again.  Nothing is looked up."""
     node, remember = linked.start, run.recent.append
     pending: Iterator[Hear] = iter(())
     try:
@@ -53,44 +44,7 @@ def walk(run: Run, linked: Linked) -> None:  # noqa: C901  # one flat loop: a ca
         die(run, linked, error, pending)
         raise
     finally:
-        release_at_end(run)
-
-
-def checked_walk(run: Run, linked: Linked) -> None:
-    """As `walk`, and pytransitions decides where each report leads."""
-    node, remember = linked.start, run.recent.append
-    checked = Checked(linked.machine)
-    pending: Iterator[Hear] = iter(())
-    try:
-        while node.groups:
-            group, trigger = node.groups[0], None
-            if node.action is not None:
-                trigger = node.action(run)
-                group = _reported(run, node, trigger)
-                for hear in (pending := iter(group.first)):
-                    hear(run)
-            arrow = _checked(run, checked, node.state, group)
-            pending = iter(arrow.heard)  # before the state moves: an interrupt in between loses no end
-            run.state = arrow.state
-            remember(arrow.row)
-            for hear in pending:
-                hear(run)
-            node = arrow.node
-    except BaseException as error:
-        die(run, linked, error, pending)
-        raise
-    finally:
-        release_at_end(run)
-
-
-def _checked(run: Run, checked: Checked, state: Enum, group: Group) -> Arrow:
-    arrows = {arrow.row.guard: arrow for arrow in group.arrows}
-
-    def ask(guard: Enum) -> bool:
-        arrow = arrows.get(guard)
-        return arrow is not None and arrow.ask is not None and arrow.ask(run)
-
-    return arrows[checked.choose(state, group.trigger, ask).guard]
+        finish(run)
 
 
 def _reported(run: Run, node: Node, trigger: object) -> Group:
@@ -140,8 +94,8 @@ def _note(run: Run, state: Enum, recent: Iterable[Transition]) -> str:
     return f"while {run.machine.name} was in {where}; its last transitions:{rows}"
 
 
-def release_at_end(run: Run) -> None:
-    """Let go of what a run held; after a failure the batch stays, to be looked at."""
+def finish(run: Run) -> None:
+    """Let go of what a run held and put back each module's mode; after a failure the batch stays, to be looked at."""
     run.iterator = None
     if run.outcome in (Outcome.COMPLETED, Outcome.STOPPED):
         release(run)

@@ -15,7 +15,7 @@ from torch import Tensor, nn, optim
 
 from engine.actions import Action, Do, built_in, needs_closure, step_with_closure
 from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
-from engine.drive import checked_walk, walk
+from engine.drive import walk
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
 from engine.link import Ears, ears_of, link
@@ -401,8 +401,7 @@ class Engine:
     def _walk(self, run: Run, ears: Ears, listeners: Sequence[Listener]) -> None:
         actions = self._actions(run.machine, ears, listeners)
         doing = {state: action.do for state, action in actions.items()}
-        take = checked_walk if self.checked else walk
-        take(run, link(run.machine, doing, ears, listeners, run))
+        walk(run, link(run.machine, doing, ears, listeners, run, checked=self.checked))
 
     @contextmanager
     def _active_for(self, run: Run) -> Iterator[None]:

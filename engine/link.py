@@ -11,13 +11,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from engine.errors import GuardRefused
 from engine.listeners import Answer, Hear, Listener
 from engine.outcome import Outcome, Tally, Verdict
 from engine.run import OF_THE_EPOCH, Run, Wish
 from states import Count, Counter, Event, Guard, Machine, State, Transition, When
+from states.checked import Checked
 from states.names import is_stop, name_of
 
 
@@ -73,23 +74,53 @@ def ears_of(listeners: Iterable[Listener]) -> Ears:
     return ears
 
 
-def link(machine: Machine, actions: Doing, ears: Ears, listeners: Sequence[Listener], run: Run) -> Linked:
-    """Link the rows of a machine for one run.
+def link(
+    machine: Machine, actions: Doing, ears: Ears, listeners: Sequence[Listener], run: Run, *, checked: bool = False
+) -> Linked:
+    """Link the rows of a machine for one run; if *checked*, pytransitions chooses among the arrows of each group.
 
-    Cost: well under a millisecond, once per run.
+    Cost: well under a millisecond, once per run; some more where pytransitions is asked.
     """
+    judge = Checked(machine) if checked else None
     nodes = {state: Node(state, None if machine.decides(state) else actions.get(state)) for state in machine.states}
     for (source, trigger), rows in machine.groups.items():
         first = (*_moves(machine, When.BEFORE, trigger), *_all(machine, ears, rows[0].first))
-        arrows = []
+        arrows: list[Arrow] = []
         for row in rows:
             ask = _ask(row, listeners, run) if row.guard is not None else None
             if row.guard is None or ask is not None:
                 heard = (*_entering(machine, row), *_all(machine, ears, row.heard))
                 arrows.append(Arrow(row, row.dest, ask, heard, nodes[row.dest]))
-        nodes[source].groups = (*nodes[source].groups, Group(trigger, first, tuple(arrows)))
+        chosen = tuple(arrows) if judge is None else _chosen_by(judge, arrows)
+        nodes[source].groups = (*nodes[source].groups, Group(trigger, first, chosen))
     deaths = {row.source: tuple(h for event in row.heard for h in ears.get(event, ())) for row in machine.deaths}
     return Linked(machine, nodes[machine.initial], deaths)
+
+
+def _chosen_by(judge: Checked, arrows: Sequence[Arrow]) -> tuple[Arrow, ...]:
+    """The same arrows: the first that is asked lets pytransitions choose, and each says whether it was chosen."""
+    asks = {arrow.row.guard: arrow.ask for arrow in arrows}
+    (source, trigger), chosen = arrows[0].row.group, arrows[0].row
+
+    def choose(run: Run) -> Transition:
+        def answer(guard: Enum) -> bool:
+            ask = asks.get(guard)
+            return ask is not None and ask(run)
+
+        row = judge.choose(source, trigger, answer)
+        assert any(arrow.row == row for arrow in arrows), f"pytransitions took {row}, which was not linked"
+        return row
+
+    def asking(arrow: Arrow) -> Answer:
+        def ask(run: Run) -> bool:
+            nonlocal chosen
+            if arrow is arrows[0]:
+                chosen = choose(run)
+            return arrow.row == chosen
+
+        return ask
+
+    return tuple(evolve(arrow, ask=asking(arrow)) for arrow in arrows)
 
 
 def _all(machine: Machine, ears: Ears, events: Sequence[Enum]) -> tuple[Hear, ...]:
