@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from engine.errors import GuardRefused
 from engine.listeners import Answer, Hear, Listener
 from engine.outcome import Outcome, Tally, Verdict
-from engine.run import OF_THE_EPOCH, Run, Wish
+from engine.run import OF_THE_EPOCH, OF_THE_RUN, Run, Wish
 from states import Count, Counter, Event, Guard, Machine, State, Transition, When
 from states.checked import Checked
 from states.names import is_stop, name_of
@@ -242,11 +242,11 @@ def _ask_stop(row: Transition, guard: Enum, wish: Wish, answers: Sequence[tuple[
 
 
 def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> bool:
-    """Record a stop.  One of the whole run is latched; one of an epoch is done with."""
+    """Record a stop.  One of the whole run is latched; one of an epoch, or of a user's own kind, is done with."""
     run.stops.append(Verdict(guard, who, row, reason, run.epoch, run.batch_index, run.updates))
     if guard in OF_THE_EPOCH:
         run.epoch_wish.reason = None
-    else:
+    if guard in OF_THE_RUN:
         run.wish.reason = reason
     return True
 

@@ -61,7 +61,9 @@ class Mean:
         try:
             self._total.add_(value.detach(), alpha=size)
         except (RuntimeError, AttributeError) as error:
-            raise self._no_scalar(value) from error
+            if not isinstance(value, Tensor) or value.shape != self._total.shape:
+                raise self._no_scalar(value) from error
+            raise
         self._samples += size
 
     def value(self) -> float:

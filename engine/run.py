@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The guards that `run.stop(scope="epoch")` answers; every other stop guard is answered by `run.stop`.
 OF_THE_EPOCH = (Guard.STOP_EPOCH, Guard.STOP_VALIDATE)
+# Those whose yes is latched: the whole run stops.
+OF_THE_RUN = (Guard.STOP_TRAINING, Guard.STOP_PREDICT)
 
 # How many of the last transitions a run remembers, for the note on an exception.
 REMEMBERED = 8

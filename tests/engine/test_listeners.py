@@ -2,15 +2,18 @@
 
 import warnings
 from collections.abc import Callable
+from enum import Enum
 
 import attrs
 import pytest
+import torch
 from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from engine import Callback, Engine, Outcome, Run
-from states import TRAINING, State, Trigger
+from states import TRAINING, Guard, State, Transition, Trigger
 from states.names import name_of
 from states.walk import script
 from tests.engine.tools import Recorder, answers, batches, hears, small_engine
@@ -465,3 +468,19 @@ def test_a_new_run_begins_with_empty_records() -> None:
     first, second = engine.fit(batches(3)), engine.fit(batches(3))
     assert [tally.count for tally in first.skips] == [tally.count for tally in second.skips] == [2]
     assert len(first.stops) == len(second.stops) == 1
+
+
+class OwnGuard(Enum):
+    STOP_LOOKING = "stop_looking"
+
+
+def test_a_yes_to_a_stop_guard_of_ones_own_takes_its_row_and_stops_nothing_else() -> None:
+    own = Transition(State.EPOCH, None, OwnGuard.STOP_LOOKING, State.WINDOW)
+    rows = [row for old in TRAINING.rows for row in ((own, old) if old.guard is Guard.STOP_EPOCH else (old,))]
+    machine = attrs.evolve(TRAINING, name="own", rows=rows)
+    model = nn.Linear(1, 1)
+    engine = Engine(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), machine=machine)
+    engine.guard("stop_looking")(lambda run: run.batch_index == 1)
+    run = engine.fit([(torch.ones(2, 1), torch.ones(2, 1))] * 3, epochs=2)
+    assert (run.outcome, run.epoch, run.batches_done) == (Outcome.COMPLETED, 2, 2)
+    assert [stop.guard for stop in run.stops] == [OwnGuard.STOP_LOOKING] * 2

@@ -349,3 +349,18 @@ def test_an_engine_does_no_more_with_tensors_than_the_plain_loop_and_one_sum_now
     by_engine = operations(lambda: small_engine(model=model, optimizer=other).fit(loader))
     assert same(weights_of(plain), weights_of(model))
     assert by_engine - by_hand <= 2 * 64 + 10  # a detach and an addition per batch
+
+
+def test_an_error_of_the_device_is_not_blamed_on_the_metric() -> None:
+    class Broken(Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            if func is Tensor.detach:
+                msg = "the device is lost"
+                raise RuntimeError(msg)
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    mean = Mean("it")
+    mean.add(torch.tensor(1.0), size=1)
+    with pytest.raises(RuntimeError, match="the device is lost"):
+        mean.add(torch.tensor(1.0).as_subclass(Broken), size=1)
