@@ -100,7 +100,8 @@ def fetch(run: Run) -> Enum:
         _check_end(run)
         run.iterator = None
         return Trigger.LOADER_DRY
-    inputs, targets = batch if isinstance(batch, _PAIR) and len(batch) == 2 else _lone(run, batch)  # noqa: PLR2004
+    paired = isinstance(batch, _PAIR) and len(batch) == 2  # noqa: PLR2004  # a pair
+    inputs, targets = batch if paired else _lone(run, batch)
     run.inputs = to_device(inputs, run.device)
     run.targets = to_device(targets, run.device)
     return Trigger.BATCH_READY

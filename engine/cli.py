@@ -92,7 +92,7 @@ def prove(target: str, app_dir: str) -> None:
     Examples:
       stateloop prove states:TRAINING
       stateloop prove examples.digits:factory
-    """  # noqa: D301
+    """  # noqa: D301  # as above
     made, _ = load(target, app_dir)
     click.echo(states.prove(made) if isinstance(made, Machine) else made.prove())
 
@@ -109,7 +109,7 @@ def diagram(target: str, app_dir: str, kind: str | None, out: Path | None) -> No
     Examples:
       stateloop diagram states:TRAINING --format mermaid
       stateloop diagram examples.digits:factory --out training.svg
-    """  # noqa: D301
+    """  # noqa: D301  # as above
     kind = kind or ("mermaid" if out is None else None)
     if kind == "png" and out is None and sys.stdout.isatty():
         raise _wrong("a png was asked for on a terminal", "a file or a pipe", "add --out training.png")
@@ -152,7 +152,7 @@ def dry_run(
     Examples:
       stateloop dry-run examples.digits:factory --epochs 2 --batches 3
       stateloop dry-run examples.digits:factory --answer skip_step=0,2 --answer stop_training=4
-    """  # noqa: D301
+    """  # noqa: D301  # as above
     engine, arguments = load_engine(target, app_dir)
     if valid_batches is None and arguments.get("valid_loader") is not None:
         valid_batches = 1
@@ -184,7 +184,7 @@ def fit(target: str, app_dir: str, epochs: int | None, progress: bool, verbose: 
     Examples:
       stateloop fit examples.digits:factory
       stateloop fit examples.digits:factory --epochs 3 --no-progress
-    """  # noqa: D301
+    """  # noqa: D301  # as above
     engine, arguments = load_engine(target, app_dir)
     if "train_loader" not in arguments:
         raise _wrong(f"{target} gives no train_loader", PAIR, 'return engine, {"train_loader": ...}')

@@ -304,7 +304,7 @@ class Engine:
         """Prove the machine together with what the actions declare."""
         return self._prove(self.machine)
 
-    def diagram(self, format: str | None = None, path: str | PathLike[str] | None = None) -> str | bytes:  # noqa: A002
+    def diagram(self, format: str | None = None, path: str | PathLike[str] | None = None) -> str | bytes:  # noqa: A002  # as in states
         """Draw the machine, each arrow with the callbacks that hear it or answer its guard; see `states.diagram`."""
         listeners = arrange(self._listeners)
         return diagram(self.machine, format, path, hears=who_hears(listeners), answers=who_answers(listeners))

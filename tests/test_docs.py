@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from states import Event, Guard, diagram
+from states import TRAINING, Event, Guard, diagram
 from states.names import name_of
 from tests.docs import DOCUMENTS, PICTURES, ROOT, renewed
 
@@ -32,6 +32,10 @@ def test_every_picture_shows_the_rows_of_its_machine(path: Path) -> None:
 def test_the_readme_names_every_event_and_every_guard() -> None:
     text = (ROOT / "README.md").read_text()
     assert all(f"`{name_of(word)}`" in text for word in (*Event, *Guard))
+
+
+def test_the_readme_counts_the_rows_of_the_table() -> None:
+    assert f"one table of {len(TRAINING.rows)} rows" in (ROOT / "README.md").read_text()
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:

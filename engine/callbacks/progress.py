@@ -234,4 +234,4 @@ def _number(value: float) -> str:
         >>> _number(0.98765), _number(12.5), _number(3e-7)
         ('0.9877', '12.5000', '3.00e-07')
     """
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"  # noqa: PLR2004
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"  # noqa: PLR2004  # as said

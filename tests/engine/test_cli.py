@@ -1,6 +1,7 @@
 """Does the command do what its help says, and say what is wrong when it cannot?"""
 
 import json
+import logging
 import os
 import pty
 import re
@@ -381,7 +382,6 @@ def test_a_stop_that_was_asked_for_is_no_failure(stateloop: Stateloop) -> None:
 
 
 def test_verbose_logs_to_stderr(stateloop: Stateloop, monkeypatch: pytest.MonkeyPatch) -> None:
-    import logging  # noqa: PLC0415
 
     monkeypatch.setattr(logging.getLogger("stateloop"), "handlers", [])
     monkeypatch.setattr(logging.getLogger("stateloop"), "level", logging.NOTSET)
