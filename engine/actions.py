@@ -95,7 +95,7 @@ def fetch(run: Run) -> Enum:
     iterator = run.iterator
     if iterator is None:
         iterator = run.iterator = _open(run)
-    batch = next(iterator, _DRY)
+    batch: Any = next(iterator, _DRY)
     if batch is _DRY:
         _check_end(run)
         run.iterator = None
