@@ -1,67 +1,70 @@
-"""How does a run go from state to state?  The walk over linked rows, and how a run dies.
+"""How does a run go from state to state, and how does it die?
 
-There is one loop.  With `Engine(checked=True)` the arrows were linked so that they ask pytransitions.
-An exception, wherever it comes from, ends a run in the one way that `die` describes.
+A run is driven by its loop: the one that its machine comes to (`loop`), or `walk`, which reads the linked rows.  An
+exception, wherever it comes from, ends a run in the one way that `die` describes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from enum import Enum
 
-from engine.link import Group, Linked, Node
-from engine.listeners import Hear
+from engine.link import Group, Happening, Linked, Node
 from engine.outcome import Outcome
 from engine.run import Run, release
 from states import State, Transition, TriggerRefused
 from states.names import name_of
 
 
-def walk(run: Run, linked: Linked) -> None:  # noqa: C901  # one flat loop: a call taken out of it is paid per row
-    """Take one row after the other; whatever is raised ends the run and is raised again.  Nothing is looked up."""
-    node, remember = linked.start, run.recent.append
-    pending: Iterator[Hear] = iter(())
+def drive(run: Run, linked: Linked, loop: Callable[[Run], None]) -> None:
+    """Let a loop run to its end; whatever is raised ends the run and is raised again."""
     try:
-        while groups := node.groups:
-            group = groups[0]
-            if (action := node.action) is not None:
-                trigger = action(run)
-                if group.trigger is not trigger:
-                    group = _reported(run, node, trigger)
-                if group.first:
-                    for hear in (pending := iter(group.first)):
-                        hear(run)
-            for arrow in group.arrows:  # the one that breaks the loop is taken
-                if arrow.ask is None or arrow.ask(run):
-                    break
-            if arrow.heard:
-                pending = iter(arrow.heard)  # before the state moves: an interrupt in between loses no end
-            run.state = arrow.state
-            remember(arrow.row)
-            if arrow.heard:
-                for hear in pending:
-                    hear(run)
-            node = arrow.node
+        loop(run)
     except BaseException as error:
-        die(run, linked, error, pending)
+        die(run, linked, error)
         raise
     finally:
         finish(run)
 
 
+def walk(run: Run, linked: Linked) -> None:
+    """Take one row after the other, as they are linked, to a final state.
+
+    `Engine(checked=True)` runs this, with arrows that ask pytransitions; so does a machine whose loops do not nest.
+    """
+    node = linked.start
+    while node.groups:
+        group = node.groups[0]
+        if node.action is not None:
+            group = _reported(run, node, node.action(run))
+            for happening in group.first:
+                happening.do(run)
+        for arrow in group.arrows:  # the one that breaks the loop is taken
+            if arrow.ask is None or arrow.ask.do(run):
+                break
+        run.recent.append(arrow.row)
+        run.state = arrow.row.dest
+        for happening in arrow.heard:
+            happening.do(run)
+        node = arrow.node
+
+
 def _reported(run: Run, node: Node, trigger: object) -> Group:
-    """The group of a reported trigger, or an error that says what the action may report."""
     for group in node.groups:
         if group.trigger is trigger:
             return group
+    raise unexpected(run, trigger, *(group.trigger for group in node.groups if group.trigger))
+
+
+def unexpected(run: Run, trigger: object, *allowed: Enum) -> TriggerRefused:
+    """The error for an action that reported what no row of its state takes."""
     given = name_of(trigger) if isinstance(trigger, Enum) else repr(trigger)
-    allowed = ", ".join(name_of(group.trigger) for group in node.groups)
-    raise TriggerRefused(
-        f"the action of {name_of(node.state)} reported {given} in {run.where}\n"
-        f"  allowed:  {allowed}\n"
+    return TriggerRefused(
+        f"the action of {name_of(run.state)} reported {given} in {run.where}\n"
+        f"  allowed:  {', '.join(map(name_of, allowed))}\n"
         f"  instead:  return one of these triggers from the action"
     )
 
 
-def die(run: Run, linked: Linked, error: BaseException, pending: Iterator[Hear]) -> None:
+def die(run: Run, linked: Linked, error: BaseException) -> None:
     """End a run by an exception.
 
     Those open hear `exception`, then the machine's outermost end, once, last; a run that another holds is silent, for
@@ -69,10 +72,9 @@ def die(run: Run, linked: Linked, error: BaseException, pending: Iterator[Hear])
     Whatever a callback raises meanwhile is kept in `run.errors` and robs nobody.
     """
     interrupted = isinstance(error, KeyboardInterrupt)
-    state, recent = run.state, list(run.recent)
+    state, recent, left = run.state, list(run.recent), _left(run, linked)
     run.errors.append(error)
     run.outcome = Outcome.INTERRUPTED if interrupted else Outcome.FAILED
-    left: Iterable[Hear] = pending if state in linked.machine.finals else linked.deaths.get(state, ())
     if state is not linked.machine.initial and state not in linked.machine.finals:
         run.state = State.INTERRUPTED if interrupted else State.FAILED
     if run.parent is None:
@@ -80,10 +82,19 @@ def die(run: Run, linked: Linked, error: BaseException, pending: Iterator[Hear])
     error.add_note(_note(run, state, recent))
 
 
-def _hear_all(run: Run, left: Iterable[Hear]) -> None:
-    for hear in left:
+def _left(run: Run, linked: Linked) -> Iterable[Happening]:
+    """What is still to be heard when a run dies where it is."""
+    if run.left is not None:
+        return run.left
+    if run.state in linked.machine.finals:  # interrupted before the first could hear
+        return linked.ends[run.recent[-1]]
+    return (*linked.exception, *linked.deaths[run.state]) if run.state in linked.deaths else ()
+
+
+def _hear_all(run: Run, left: Iterable[Happening]) -> None:
+    for happening in left:
         try:
-            hear(run)
+            happening.do(run)
         except BaseException as later:  # noqa: BLE001  # the first exception is what the caller gets; this one is kept
             run.errors.append(later)
 

@@ -13,12 +13,10 @@ import torch
 from attrs import define, field
 from torch import Tensor, nn, optim
 
-from engine.actions import Action, Do, built_in, needs_closure, step_with_closure
+from engine.actions import Action
 from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
-from engine.drive import walk
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
-from engine.link import Ears, ears_of, link
 from engine.listeners import (
     Answer,
     Filter,
@@ -32,9 +30,11 @@ from engine.listeners import (
     who_answers,
     who_hears,
 )
+from engine.loop import source
 from engine.metrics import MetricFunction, MetricObject, Metrics
 from engine.outputs import Outputs, joined
-from engine.run import Run
+from engine.prepare import Kit, Preparation
+from engine.run import Do, Run
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, Trigger, diagram, prove
 from states.errors import nearest
 from states.names import name_of
@@ -304,6 +304,35 @@ class Engine:
         """Prove the machine together with what the actions declare."""
         return self._prove(self.machine)
 
+    def source(self, machine: Machine | None = None) -> str:
+        """The loop that runs: plain Python made from the table, with the callbacks that listen and answer in it.
+
+        Args:
+            machine: The machine whose loop is meant; by default the one that `fit` runs.
+
+        Raises:
+            NotNested: the ways of the machine cannot be written as nested loops; its table is walked instead.
+
+        Example:
+            >>> import torch
+            >>> from engine import Engine
+            >>> from states import PREDICTION
+            >>> print(Engine(torch.nn.Identity()).source(PREDICTION))  # doctest: +ELLIPSIS
+            def prediction(run):
+                remember, wish, epoch_wish = run.recent.append, run.wish, run.epoch_wish
+                trigger = idle(run)
+                if trigger is not PREDICTION_ASKED:
+                    raise unexpected(run, trigger, PREDICTION_ASKED)
+                remember(row_0)  # idle prediction_asked -> predict: predict_begin
+                run.state = PREDICT
+                run.batch_index = 0
+                while True:
+            ...
+        """
+        machine = self.machine if machine is None else machine
+        ready = Preparation(self._kit, arrange(self._listeners), [], trains=machine.gradients)
+        return source(ready.linked(machine)).text
+
     def diagram(self, format: str | None = None, path: str | PathLike[str] | None = None) -> str | bytes:  # noqa: A002  # as in states
         """Draw the machine, each arrow with the callbacks that hear it or answer its guard; see `states.diagram`."""
         listeners = arrange(self._listeners)
@@ -365,15 +394,18 @@ class Engine:
             self._prove(held)
 
     def _prove(self, machine: Machine) -> Proof:
-        actions = self._actions(machine, {}, ())
-        return prove(machine, {state: action.reports for state, action in actions.items()})
+        return prove(machine, self._kit.reports(machine))
+
+    @property
+    def _kit(self) -> Kit:
+        return Kit(self.actions, self.optimizer, self.checked)
 
     def _device_now(self) -> torch.device:
         parameter = next(self.model.parameters(), None)
         return torch.device(self.device or "cpu") if parameter is None else parameter.device
 
-    def _run(self, machine: Machine, loader: Loader, parent: Run | None = None) -> Run:
-        run = Run(
+    def _run(self, machine: Machine, loader: Loader) -> Run:
+        return Run(
             machine=machine,
             model=self.model,
             device=self._device_now(),
@@ -381,27 +413,16 @@ class Engine:
             optimizer=self.optimizer,
             loader=loader,
             state=machine.initial,
-            parent=parent,
             pairs_only=State.FORWARD not in self.actions and machine is not PREDICTION,
         )
-        if parent is not None:
-            run.wish, run.stops = parent.wish, parent.stops
-            run.epochs, run.epoch = parent.epochs, parent.epoch
-            run.updates, run.batches_done = parent.updates, parent.batches_done
-        return run
 
     def _go(self, run: Run, *more: object) -> Run:
         """Run a machine from its initial state to the end."""
         extra = [listen(callback, self._vocabulary, ()) for callback in more]
         listeners = arrange([*self._listeners, *extra])
         with self._active_for(run):
-            self._walk(run, ears_of(listeners), listeners)
+            Preparation(self._kit, listeners, run.tallies, trains=run.machine.gradients).drive(run)
         return run
-
-    def _walk(self, run: Run, ears: Ears, listeners: Sequence[Listener]) -> None:
-        actions = self._actions(run.machine, ears, listeners)
-        doing = {state: action.do for state, action in actions.items()}
-        walk(run, link(run.machine, doing, ears, listeners, run, checked=self.checked))
 
     @contextmanager
     def _active_for(self, run: Run) -> Iterator[None]:
@@ -414,31 +435,6 @@ class Engine:
             self._active = outer
             logger.info("%s: %s", run.machine.name, run.outcome.value)
 
-    def _actions(self, machine: Machine, ears: Ears, listeners: Sequence[Listener]) -> dict[Enum, Action]:
-        """What is done in each state of a machine: the engine's own actions, the held machines, the user's."""
-        actions = built_in(machine)
-        for state, held in machine.holds.items():
-            actions[state] = self._hold(state, machine, held, ears, listeners)
-        for state, given in self.actions.items():
-            if state in machine.states:
-                actions[state] = given if isinstance(given, Action) else Action(given, _declared(state, actions))
-        if needs_closure(self.optimizer) and State.STEP in actions and State.STEP not in self.actions:
-            again = (actions[state].do for state in (State.FORWARD, State.LOSS, State.BACKWARD))
-            actions[State.STEP] = Action(step_with_closure(*again), actions[State.STEP].reports)
-        return actions if machine.gradients else _without_gradients(machine, actions)
-
-    def _hold(self, state: Enum, machine: Machine, held: Machine, ears: Ears, listeners: Sequence[Listener]) -> Action:
-        """The action of a state that holds a machine: run it, with a run of its own, on the validation loader."""
-        stops = (state, Trigger.VALIDATION_STOPPED) in machine.groups
-
-        def hold(run: Run) -> Enum:
-            assert run.valid_loader is not None, "a held machine is entered when validation is due"
-            inner = self._run(held, run.valid_loader, run)
-            self._walk(inner, ears, listeners)
-            return Trigger.VALIDATION_STOPPED if stops and inner.stopping else Trigger.VALIDATED
-
-        return Action(hold, (Trigger.VALIDATED, *((Trigger.VALIDATION_STOPPED,) if stops else ())))
-
 
 def _held(machine: Machine) -> Iterator[Machine]:
     """All machines that the states of a machine hold, at any depth."""
@@ -450,21 +446,3 @@ def _held(machine: Machine) -> Iterator[Machine]:
 def _same(one: object, other: object) -> bool:
     """Whether two things are one callback: the same object, or the same method of one."""
     return one is other or (ismethod(one) and ismethod(other) and one == other)
-
-
-def _declared(state: Enum, actions: Mapping[Enum, Action]) -> tuple[Enum, ...]:
-    if state not in actions:
-        raise ArgumentRefused(
-            f"the action of {name_of(state)} does not say what it may report",
-            allowed="an Action for a state that the engine does not know",
-            instead="write Action(function, reports=(...,))",
-        )
-    return actions[state].reports
-
-
-def _without_gradients(machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
-    """Every action but the first under `torch.no_grad`."""
-    return {
-        state: action if state is machine.initial else Action(torch.no_grad()(action.do), action.reports)
-        for state, action in actions.items()
-    }

@@ -35,11 +35,15 @@ class MetricObject(Protocol):
         """Forget all batches."""
 
 
+# How many values a mean keeps before it adds them up; each is a tensor of one number.
+KEPT = 64
+
+
 @define(eq=False)
 class Mean:
     """The mean of one scalar per batch, weighted by batch size; nothing is read on the host until `value`.
 
-    Cost per batch: one `detach` and one addition on the device, into a float64.
+    Cost per batch: one `detach`.  Every 64 batches the values are added up on the device, in float64.
 
     Example:
         >>> mean = Mean("loss")
@@ -50,33 +54,40 @@ class Mean:
     """
 
     name: str
-    # The sum so far, weighted: of the first value's shape and on its device.
+    # Values of shape () and their weights, not added up yet.  Invariant: len(_values) == len(_sizes) < KEPT.
+    _values: list[Tensor] = field(factory=list)
+    _sizes: list[int] = field(factory=list)
+    # The weighted sum of all others, of shape (), and the weight of it.
     _total: Tensor | None = None
     _samples: int = 0
 
     def add(self, value: Tensor, size: int) -> None:
-        """Take in the value of one batch of *size* samples: a scalar tensor of shape `()` or `(1,)`."""
-        if self._total is None:
-            self._total = self._zero(value)
-        try:
-            self._total.add_(value.detach(), alpha=size)
-        except (RuntimeError, AttributeError) as error:
-            if not isinstance(value, Tensor) or value.shape != self._total.shape:
-                raise self._no_scalar(value) from error
-            raise
-        self._samples += size
+        """Take in the value of one batch of *size* samples: a tensor of one element."""
+        if not isinstance(value, Tensor) or (value.dim() and value.numel() != 1):
+            raise self._no_scalar(value)
+        value = value.detach()
+        self._values.append(value.reshape(()) if value.dim() else value)
+        self._sizes.append(size)
+        if len(self._values) == KEPT:
+            self._add_up()
 
     def value(self) -> float:
         """The weighted mean so far.  Waits for the device."""
+        if self._values:
+            self._add_up()
         if self._total is None or not self._samples:
             return float("nan")
         return float(self._total) / self._samples
 
-    def _zero(self, value: object) -> Tensor:
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise self._no_scalar(value)
-        precise = torch.float32 if value.device.type == "mps" else torch.float64  # MPS has no float64
-        return torch.zeros_like(value, dtype=precise, requires_grad=False)
+    def _add_up(self) -> None:
+        values = torch.stack(self._values)
+        precise = torch.float32 if values.device.type == "mps" else torch.float64  # MPS has no float64
+        sizes = torch.tensor(self._sizes, dtype=precise).to(values.device, non_blocking=True)
+        total = torch.dot(values.to(precise), sizes)
+        self._total = total if self._total is None else self._total + total
+        self._samples += sum(self._sizes)
+        self._values.clear()
+        self._sizes.clear()
 
     def _no_scalar(self, value: object) -> MetricRefused:
         given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

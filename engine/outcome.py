@@ -62,6 +62,11 @@ class Tally:
     last_batch_index: int = -1
     last_updates: int = -1
 
+    def note(self, epoch: int, batch_index: int, updates: int) -> None:
+        """Count one more yes, at these counters."""
+        self.count += 1
+        self.last_epoch, self.last_batch_index, self.last_updates = epoch, batch_index, updates
+
     def __str__(self) -> str:
         last = f"epoch {self.last_epoch}, batch {self.last_batch_index}, update {self.last_updates}"
         return f"{name_of(self.guard)} by {self.who}: {self.count} times, last at {last}"

@@ -1,7 +1,7 @@
 """What changes while a model trains?  Everything mutable of one run, in one place."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from states.names import name_of
 
 
 if TYPE_CHECKING:
+    from engine.link import Happening
     from engine.metrics import Meter
 
 # The guards that `run.stop(scope="epoch")` answers; every other stop guard is answered by `run.stop`.
@@ -88,7 +89,8 @@ class Run:
     # How it ends.  `stopping` is true from the granted stop of the whole run to its last end.
     outcome: Outcome = Outcome.RUNNING
     stopping: bool = False
-    stops: list[Verdict] = field(factory=list)  # a held run writes into its parent's
+    # A held run writes its stops and skips into its parent's.
+    stops: list[Verdict] = field(factory=list)
     tallies: list[Tally] = field(factory=list)
     errors: list[BaseException] = field(factory=list)
     # The last transitions, newest last.
@@ -96,17 +98,14 @@ class Run:
 
     # Whether a batch must be a pair; not so where the user's own forward unpacks it.
     pairs_only: bool = True
-    # Ours alone: the open iterator, the accumulated metrics, the modes to put back, the stops asked for.
+    # Ours alone: the open iterator, the accumulated metrics, the modes to put back, the stops asked for,
+    # and who has not heard the last end yet.
     iterator: Iterator[Any] | None = None
+    left: "Iterator[Happening] | None" = None
     meter: "Meter | None" = None
     modes: list[tuple[nn.Module, bool]] = field(factory=list)
     wish: Wish = field(factory=Wish)
     epoch_wish: Wish = field(factory=Wish)
-
-    @property
-    def trains(self) -> bool:
-        """Whether this is a training, or a validation inside one; `engine.evaluate` alone is neither."""
-        return self.machine.gradients if self.parent is None else self.parent.trains
 
     @property
     def skips(self) -> tuple[Tally, ...]:
@@ -158,6 +157,32 @@ class Run:
     def __repr__(self) -> str:
         """One line: the machine, where it is, how it ended."""
         return f"<Run of {self.machine.name}: {self.where}; {self.outcome.value}>"
+
+
+Do = Callable[[Run], Enum]  # what is done in a state; it returns the trigger that happened
+
+
+def held_by(parent: Run, machine: Machine) -> Run:
+    """A run of a machine that a state of another run's machine holds: on its validation loader, with its counters."""
+    assert parent.valid_loader is not None, "a held machine is entered when validation is due"
+    return Run(
+        machine=machine,
+        model=parent.model,
+        device=parent.device,
+        loss_fn=parent.loss_fn,
+        optimizer=parent.optimizer,
+        loader=parent.valid_loader,
+        state=machine.initial,
+        parent=parent,
+        pairs_only=parent.pairs_only,
+        epochs=parent.epochs,
+        epoch=parent.epoch,
+        updates=parent.updates,
+        batches_done=parent.batches_done,
+        stops=parent.stops,
+        tallies=parent.tallies,
+        wish=parent.wish,
+    )
 
 
 def release(run: Run) -> None:

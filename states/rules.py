@@ -163,9 +163,20 @@ def _counts_and_holds(machine: "Machine") -> Iterator[Offence]:
         if count.what not in known:
             hint = nearest(name_of(count.what), map(name_of, known))
             yield Offence(Rule.UNKNOWN_WORD, f"{count}: no row has it ({hint})", ())
+        counter, by = _unchecked(count.counter), _unchecked(count.by)
+        if not isinstance(counter, Counter):
+            hint = nearest(name_of(counter), map(name_of, Counter))
+            yield Offence(Rule.UNKNOWN_WORD, f"{count}: a run has no such counter ({hint})", ())
+        if by is not None and type(by) is not int:
+            yield Offence(Rule.UNKNOWN_WORD, f"{count}: a counter moves by a whole number, or by None to 0", ())
     for state in machine.holds:
         if not any(row.trigger for row in machine.rows_from(state)):
             yield Offence(Rule.UNKNOWN_WORD, f"{name_of(state)} holds a machine and reports nothing", ())
+
+
+def _unchecked(value: object) -> object:
+    """A value as one that may be anything, whatever its field says."""
+    return value
 
 
 def misreports(machine: "Machine", reports: Reports) -> Iterator[Offence]:

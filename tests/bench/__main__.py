@@ -20,7 +20,7 @@ from states import State, Trigger
 from tests.bench.contenders import CONTENDERS, data
 
 
-BATCHES, ROUNDS = 500, 60
+BATCHES, ROUNDS = 2000, 20
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, TensorDataset
 
 from engine import Callback, Engine, Outcome, Run, State, loss_from, output_from
-from engine.actions import to_device
+from engine.batches import to_device
 from states import Trigger
 from states.names import name_of
 from tests.engine.tools import (

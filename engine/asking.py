@@ -1,0 +1,112 @@
+"""How is a guard asked?  One function for all who answer it, which records who said yes."""
+
+from collections.abc import Sequence
+from enum import Enum
+
+from attrs import frozen
+
+from engine.errors import GuardRefused
+from engine.listeners import Answer, Listener
+from engine.outcome import Tally, Verdict
+from engine.run import OF_THE_EPOCH, OF_THE_RUN, Run, Wish
+from states import Guard, Transition
+from states.names import is_stop, name_of
+
+
+@frozen(eq=False)
+class Ask:
+    """The guard of one row, with all who answer it.
+
+    Attributes:
+        do: Asks them in order, until the first yes.
+        name: The guard's name.
+        who: Those who are asked, for people; `run.stop`, if nobody else is.
+        wish: The field of the run that `run.stop` fills, where nobody else answers: unless it did, the answer is no.
+    """
+
+    do: Answer
+    name: str
+    who: tuple[str, ...] = ()
+    wish: str = ""
+
+
+@frozen(eq=False)
+class Asker:
+    """Makes an `Ask` for each guarded row of a run and of those it holds.
+
+    Attributes:
+        listeners: Everyone, in order.
+        tallies: Where skips are counted.
+        trains: Where nothing trains, callbacks are not asked `stop_training`: what stopped a training must not stop
+            its test.
+    """
+
+    listeners: Sequence[Listener]
+    tallies: list[Tally]
+    trains: bool
+
+    def ask(self, row: Transition) -> Ask | None:
+        """What asks all who answer the guard of a row, until the first yes; `None` if it has none, or nobody does."""
+        guard = row.guard
+        if guard is None:
+            return None
+        answers = [
+            (listener.label, listener.answers[guard]) for listener in self.listeners if guard in listener.answers
+        ]
+        if is_stop(guard):
+            return _ask_stop(row, guard, answers if self.trains or guard is not Guard.STOP_TRAINING else ())
+        return self._ask_skip(row, guard, answers) if answers else None
+
+    def _ask_skip(self, row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]]) -> Ask:
+        tallied = [(answer, Tally(guard, who, row)) for who, answer in answers]
+        self.tallies.extend(tally for _, tally in tallied)
+
+        def ask(run: Run) -> bool:
+            for answer, tally in tallied:
+                verdict = answer(run)
+                if verdict is True:
+                    tally.note(run.epoch, run.batch_index, run.updates)
+                    return True
+                if verdict is not False:
+                    raise _no_bool(tally.who, guard, verdict)
+            return False
+
+        return Ask(ask, name_of(guard), tuple(who for who, _ in answers))
+
+
+def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]]) -> Ask:
+    """`run.stop` is the first to answer, and a yes is recorded in full."""
+    wish = "epoch_wish" if guard in OF_THE_EPOCH else "wish"
+
+    def ask(run: Run) -> bool:
+        asked: Wish = getattr(run, wish)
+        if asked.reason is not None:
+            return _granted(run, row, guard, "run.stop", asked.reason)
+        for who, answer in answers:
+            verdict = answer(run)
+            if verdict is True:
+                return _granted(run, row, guard, who, f"{who} answered {name_of(guard)}")
+            if verdict is not False:
+                raise _no_bool(who, guard, verdict)
+        return False
+
+    who = tuple(who for who, _ in answers)
+    return Ask(ask, name_of(guard), who or ("run.stop",), "" if answers else wish)
+
+
+def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> bool:
+    """Record a stop.  One of the whole run is latched; one of an epoch, or of a user's own kind, is done with."""
+    run.stops.append(Verdict(guard, who, row, reason, run.epoch, run.batch_index, run.updates))
+    if guard in OF_THE_EPOCH:
+        run.epoch_wish.reason = None
+    if guard in OF_THE_RUN:
+        run.wish.reason = reason
+    return True
+
+
+def _no_bool(who: str, guard: Enum, verdict: object) -> GuardRefused:
+    return GuardRefused(
+        f"{who} answered the guard {name_of(guard)} with {verdict!r}, a {type(verdict).__name__}",
+        allowed="True, False",
+        instead="return a comparison of numbers; bool(tensor) would wait for the device",
+    )

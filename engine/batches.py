@@ -1,0 +1,105 @@
+"""Where do batches come from?  The action that draws one, moves it to the device and unpacks it."""
+
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from engine.check import length
+from engine.errors import BatchRefused, LoaderRefused
+from engine.run import Run
+from states import Trigger
+
+
+# Reported in every batch, so bound once: a member reached through its class costs a call in Python 3.11.
+_BATCH_READY = Trigger.BATCH_READY
+_DRY = object()
+_PAIR = (tuple, list)
+
+
+def fetch(run: Run) -> Enum:
+    """Draw a batch, move it to the device, unpack it; unless enough optimizer steps were taken."""
+    if run.max_updates is not None and run.updates >= run.max_updates:
+        return Trigger.UPDATES_SPENT
+    iterator = run.iterator
+    if iterator is None:
+        iterator = run.iterator = _open(run)
+    batch: Any = next(iterator, _DRY)
+    if batch is _DRY:
+        _check_end(run)
+        run.iterator = None
+        return Trigger.LOADER_DRY
+    paired = isinstance(batch, _PAIR) and len(batch) == 2  # noqa: PLR2004  # a pair
+    inputs, targets = batch if paired else _lone(run, batch)
+    device = run.device
+    run.inputs = inputs if type(inputs) is Tensor and inputs.device == device else to_device(inputs, device)
+    run.targets = targets if type(targets) is Tensor and targets.device == device else to_device(targets, device)
+    return _BATCH_READY
+
+
+def to_device(value: Any, device: torch.device) -> Any:  # noqa: ANN401  # a batch may be anything
+    """A batch with all its tensors on the device; other things stay as they are.
+
+    Cost: nothing for tensors that are there already; the copy of pinned memory does not wait.
+    """
+    if isinstance(value, Tensor):
+        return value if value.device == device else value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: to_device(item, device) for key, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(to_device(item, device) for item in value)
+    if (move := getattr(value, "to", None)) is not None:  # packed sequences, graph batches and the like
+        return move(device)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return type(value)(*(to_device(item, device) for item in value))
+    return value
+
+
+def _open(run: Run) -> Any:  # noqa: ANN401  # an iterator over anything
+    """Begin the loader; samplers that shuffle by epoch are told which one it is."""
+    sampler, batches = getattr(run.loader, "sampler", None), getattr(run.loader, "batch_sampler", None)
+    parts = {id(part): part for part in (sampler, batches, getattr(batches, "sampler", None))}
+    for part in parts.values():
+        tell = getattr(part, "set_epoch", None)
+        if tell is not None:
+            tell(run.epoch)
+    return iter(run.loader)
+
+
+def _lone(run: Run, batch: Any) -> tuple[Any, None]:  # noqa: ANN401  # a batch may be anything
+    """A batch that is no pair is all inputs, where it may be so."""
+    if run.pairs_only:
+        size = f" of {len(batch)}" if isinstance(batch, tuple | list | dict) else ""
+        raise BatchRefused(
+            f"the loader gave a {type(batch).__name__}{size} in {run.where}",
+            allowed="a pair (inputs, targets)",
+            instead="let the loader give pairs, or say what to do with it: Engine(..., actions={State.FORWARD: "
+            "output_from(lambda run: run.model(run.inputs[...])), State.LOSS: loss_from(lambda run: ...)})",
+        )
+    return (batch[0] if isinstance(batch, _PAIR) and len(batch) == 1 else batch), None
+
+
+def _check_end(run: Run) -> None:
+    """Refuse an epoch without a batch, and a loader that ended before its length."""
+    loader, drawn = run.loader, run.batch_index
+    if drawn == 0 and run.epoch and iter(loader) is loader:
+        raise LoaderRefused(
+            f"the loader is an iterator that is already spent in {run.where}",
+            allowed="an iterable that can be begun once per epoch",
+            instead="pass the list, Dataset or DataLoader that it came from, not iter(...) or a generator",
+        )
+    if drawn == 0:
+        raise LoaderRefused(
+            f"the loader gave no batch in {run.where}",
+            allowed="at least one batch per epoch",
+            instead="check the data set and drop_last; to train without it, pass no such loader",
+        )
+    mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    if mapped and (whole := length(loader)) is not None and drawn < whole:
+        raise LoaderRefused(
+            f"the DataLoader ended after {drawn} of its {whole} batches in {run.where}",
+            allowed=f"{whole} batches",
+            instead="look for a StopIteration in the data set's __getitem__ or in collate_fn: it ends the loader",
+        )

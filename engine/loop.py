@@ -1,0 +1,261 @@
+"""What loop would one have written?  Plain Python made from linked rows: nested loops, an `if` for each answered guard.
+
+# Theory of operation
+#
+# `states.shape` finds the loops of a machine and the states in which its ways meet.  Here every state is written where
+# the one before it leads to it: its action, what is heard, and for each row an `if` with what comes then.  To go to a
+# state is to write nothing where that state comes next anyway, `continue` or `break` where the loop around leads there,
+# and the state itself otherwise; so the few states in which a run stops are written at each place that stops.
+#
+# Nothing is decided here: an arrow that is not in the table cannot be written.  Names are made from those of states,
+# guards and callbacks, by letters, digits and underscores alone, and no two things have one name.
+"""
+
+import keyword
+import linecache
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from hashlib import sha256
+from itertools import pairwise
+
+from attrs import define, evolve, field, frozen
+
+from engine.drive import unexpected
+from engine.link import Arrow, Group, Happening, Linked, Node
+from engine.run import Run
+from states.errors import StateloopError
+from states.names import name_of
+from states.picture import visible
+from states.shape import Loop, Shape, shape
+
+
+# A loop in which rows are written again and again, more often than this on the average, is not one to read.
+COPIES = 8
+
+
+class NotNested(StateloopError):
+    """The ways of a machine cannot be written as nested loops; its table is walked instead."""
+
+
+@frozen
+class Code:
+    """Lines of Python, and whether they are left at their end (rather than by a jump)."""
+
+    lines: tuple[str, ...] = ()
+    falls: bool = True
+
+    def inside(self) -> tuple[str, ...]:
+        """These lines as the body of a statement."""
+        return tuple(f"    {line}" for line in self.lines or ("pass",))
+
+
+@frozen
+class Place:
+    """Where a piece of code stands: the state that comes after it, the loop around it, the states on the way to it."""
+
+    next: Enum | None = None
+    loop: Loop | None = None
+    way: tuple[Enum, ...] = ()
+
+
+@define(eq=False)
+class Names:
+    """What the names in a loop stand for: one name for each thing, one thing for each name."""
+
+    space: dict[str, object] = field(factory=dict)
+
+    def __call__(self, wanted: str, thing: object) -> str:
+        """The name of a thing: the one that was wanted, as far as Python allows it."""
+        plain = re.sub(r"\W", "_", wanted, flags=re.ASCII)
+        plain = f"_{plain}" if keyword.iskeyword(plain) or plain[:1].isdigit() else plain
+        name, number = plain, 1
+        while name in _TAKEN or self.space.setdefault(name, thing) is not thing:
+            number += 1
+            name = f"{plain}_{number}"
+        return name
+
+
+# Names that a loop uses itself.
+_TAKEN = frozenset({"run", "remember", "trigger", "wish", "epoch_wish", "unexpected", "__builtins__"})
+
+
+@frozen
+class Source:
+    """A loop as text, with what its names stand for."""
+
+    name: str
+    text: str
+    space: Mapping[str, object] = field(repr=False, hash=False)
+
+    def compiled(self) -> Callable[[Run], None]:
+        """The loop as a function, which debuggers can step through and tracebacks show line by line."""
+        file = f"<stateloop: {self.name} {sha256(self.text.encode()).hexdigest()[:8]}>"
+        linecache.cache[file] = (len(self.text), None, self.text.splitlines(keepends=True), file)
+        space = {**self.space}
+        exec(compile(self.text, file, "exec"), space)  # noqa: S102  # our own text: names are made by `Names` alone
+        return space[self.name]  # type: ignore[return-value]  # the text defines it
+
+
+def source(linked: Linked) -> Source:
+    """The loop that a machine comes to, with those who listen and answer.
+
+    Raises:
+        NotNested: the ways of the machine cannot be written as nested loops.
+    """
+    return _Writer(linked).source()
+
+
+@define(eq=False)
+class _Writer:
+    linked: Linked
+    names: Names = field(factory=lambda: Names({"unexpected": unexpected}))
+    nodes: dict[Enum, Node] = field(init=False)
+    shape: Shape = field(init=False)
+    # How many rows may still be written.
+    room: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Look at the graph."""
+        self.nodes = _reached(self.linked.start)
+        self.room = COPIES * len(self.linked.machine.rows)
+        leads = {state: [a.row.dest for g in node.groups for a in g.arrows] for state, node in self.nodes.items()}
+        self.shape = shape(self.linked.start.state, leads)
+        if not self.shape.nests:
+            raise NotNested(f"{self.linked.machine.name} goes round a cycle that can be entered at more than one state")
+
+    def source(self) -> Source:
+        name = self.names(self.linked.machine.name, self.linked)
+        code = self._state(self.linked.start.state, Place())
+        fields = "remember, wish, epoch_wish = run.recent.append, run.wish, run.epoch_wish"
+        body = "\n".join(Code((fields, *code.lines)).inside())
+        return Source(name, f"def {name}(run):\n{body}\n", self.names.space)
+
+    def _go(self, state: Enum, here: Place) -> Code:
+        """To a state: nothing if it comes next anyway, a jump if the loop around leads there, or the state itself."""
+        if state is here.next:
+            return Code()
+        if here.loop is not None and state is here.loop.header:
+            return Code(("continue",), falls=False)
+        if here.loop is not None and state is here.loop.exit:
+            return Code(("break",), falls=False)
+        if state in here.way:
+            name = self.linked.machine.name
+            raise NotNested(f"{name} goes back to {name_of(state)} from inside another loop: it has no nested form")
+        return self._state(state, here)
+
+    def _state(self, state: Enum, here: Place) -> Code:
+        """A state and all that comes after it; in a loop, if it is the header of one."""
+        here = evolve(here, way=(*here.way, state))
+        if not self.nodes[state].groups:
+            return Code(("return",), falls=False)
+        loop = self.shape.loops.get(state)
+        if loop is None:
+            return self._once(state, here)
+        inside = self._once(state, evolve(here, next=state, loop=loop))
+        after = Code(falls=False) if loop.exit is None else self._go(loop.exit, here)
+        return Code(("while True:", *inside.inside(), *after.lines), after.falls)
+
+    def _once(self, state: Enum, here: Place) -> Code:
+        """A state, then those that it dominates and in which several ways meet, one after the other."""
+        joins = [*(join for join in self.shape.joins.get(state, ()) if join is not here.next), here.next]
+        code = self._groups(self.nodes[state], evolve(here, next=joins[0]))
+        for join, following in pairwise(joins):
+            if code.falls and join is not None:
+                then = self._state(join, evolve(here, next=following))
+                code = Code((*code.lines, *then.lines), then.falls)
+        return code
+
+    def _groups(self, node: Node, here: Place) -> Code:
+        """What is done in a state, and what follows from each report."""
+        if node.action is None:
+            return self._group(node.groups[0], here)
+        does = f"trigger = {self.names(name_of(node.state), node.action)}(run)"
+        codes = [(self._constant(group.trigger), self._group(group, here)) for group in node.groups]
+        wrong = Code((f"raise unexpected(run, trigger, {', '.join(trigger for trigger, _ in codes)})",), falls=False)
+        *jumps, (trigger, last) = sorted(codes, key=lambda code: code[1].falls)
+        if any(code.falls for _, code in jumps):
+            code = choice([(f"trigger is {trigger}", code) for trigger, code in codes], wrong)
+        else:
+            code = choice(
+                [*((f"trigger is {t}", code) for t, code in jumps), (f"trigger is not {trigger}", wrong)], last
+            )
+        return Code((does, *code.lines), code.falls)
+
+    def _group(self, group: Group, here: Place) -> Code:
+        """What is heard first, and the rows to choose from."""
+        guarded, (last,) = group.arrows[:-1], group.arrows[-1:]
+        assert last.ask is None, "the last row of a group has no guard"
+        code = choice([(self._asks(arrow), self._arrow(arrow, here)) for arrow in guarded], self._arrow(last, here))
+        return Code((*self._happen(group.first), *code.lines), code.falls)
+
+    def _arrow(self, arrow: Arrow, here: Place) -> Code:
+        """A row that is taken: it is remembered, the state moves, what is heard on the way, and where it leads."""
+        self.room -= 1
+        if self.room < 0:
+            raise NotNested(f"{self.linked.machine.name} has no nested form that is as short as its table")
+        number = self.linked.machine.rows.index(arrow.row)
+        there = self._go(arrow.row.dest, here)
+        lines = (
+            f"remember({self.names(f'row_{number}', arrow.row)})  # {visible(str(arrow.row))}",
+            f"run.state = {self._constant(arrow.row.dest)}",
+            *self._happen(arrow.heard),
+        )
+        return Code((*lines, *there.lines), there.falls)
+
+    def _happen(self, happenings: Iterable[Happening]) -> Iterator[str]:
+        for happening in happenings:
+            note = f"  # {visible(happening.note)}" if happening.note else ""
+            yield (happening.code or f"{self.names(happening.name, happening.do)}(run)") + note
+
+    def _asks(self, arrow: Arrow) -> str:
+        """The condition on which a row is taken; a stop that only `run.stop` can ask for costs a look at its wish."""
+        assert arrow.ask is not None, "only guarded rows are asked"
+        rows = [row for row in self.linked.machine.rows if row.guard is arrow.row.guard]
+        name = arrow.ask.name if len(rows) == 1 else f"{arrow.ask.name}_in_{name_of(arrow.row.source)}"
+        call = f"{self.names(name, arrow.ask.do)}(run)"
+        return f"{arrow.ask.wish}.reason is not None and {call}" if arrow.ask.wish else call
+
+    def _constant(self, word: Enum | None) -> str:
+        assert word is not None, "a state that reports has triggers"
+        return self.names(word.name.upper(), word)
+
+
+def choice(yes: Sequence[tuple[str, Code]], otherwise: Code) -> Code:
+    r"""The first of these codes whose condition holds, or the last one.
+
+    Example:
+        >>> jump, work = Code(("return",), falls=False), Code(("work()",))
+        >>> print("\n".join(choice([("done", jump)], work).lines))
+        if done:
+            return
+        work()
+        >>> print("\n".join(choice([("a", work), ("b", work)], jump).lines))
+        if a:
+            work()
+        elif b:
+            work()
+        else:
+            return
+    """
+    if not yes:
+        return otherwise
+    (condition, code), *others = yes
+    rest = choice(others, otherwise)
+    lines = (f"if {condition}:", *code.inside())
+    if not code.falls:
+        return Code((*lines, *rest.lines), rest.falls)
+    if others and rest.lines[0].startswith("if "):
+        return Code((*lines, f"el{rest.lines[0]}", *rest.lines[1:]))
+    return Code((*lines, *(("else:", *rest.inside()) if rest.lines else ())))
+
+
+def _reached(start: Node) -> dict[Enum, Node]:
+    """The nodes that the arrows lead to: those of guards that nobody answers are gone."""
+    nodes, queue = {start.state: start}, [start]
+    while queue:
+        for arrow in (arrow for group in queue.pop().groups for arrow in group.arrows):
+            if arrow.row.dest not in nodes:
+                nodes[arrow.row.dest] = arrow.node
+                queue.append(arrow.node)
+    return nodes

@@ -1,0 +1,132 @@
+"""What is made ready before a run begins?  What is done in each state, the linked rows, and the loop that drives it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from functools import partial
+
+import torch
+from attrs import define, field, frozen
+from torch import optim
+
+from engine.actions import Action, built_in
+from engine.asking import Asker
+from engine.closure import needs_closure, step_with_closure
+from engine.drive import drive, walk
+from engine.errors import ArgumentRefused
+from engine.link import Ears, Linked, ears_of, link
+from engine.listeners import Listener
+from engine.loop import NotNested, source
+from engine.outcome import Tally
+from engine.run import Do, Run, held_by
+from states import Machine, State, Trigger
+from states.names import name_of
+
+
+Given = Mapping[State, Action | Do] | Mapping[Enum, Action | Do]
+
+
+@frozen(eq=False)
+class Kit:
+    """What an engine brings to each of its runs, whichever machine runs."""
+
+    given: Given
+    optimizer: optim.Optimizer | None
+    checked: bool
+
+    def actions(self, machine: Machine, holding: Mapping[Enum, Do]) -> dict[Enum, Action]:
+        """What is done in each state of a machine: the engine's own actions, the held machines, the user's.
+
+        Args:
+            machine: The machine.
+            holding: For each state that holds a machine, what runs that machine.
+        """
+        actions = built_in(machine)
+        for state, do in holding.items():
+            actions[state] = Action(do, _reports_of_held(machine, state))
+        for state, given in self.given.items():
+            if state in machine.states:
+                actions[state] = given if isinstance(given, Action) else Action(given, _declared(state, actions))
+        if needs_closure(self.optimizer) and State.STEP in actions and State.STEP not in self.given:
+            again = (actions[state].do for state in (State.FORWARD, State.LOSS, State.BACKWARD))
+            actions[State.STEP] = Action(step_with_closure(*again), actions[State.STEP].reports)
+        return actions if machine.gradients else _without_gradients(machine, actions)
+
+    def reports(self, machine: Machine) -> dict[Enum, tuple[Enum, ...]]:
+        """What the actions of a machine declare that they may report."""
+        idle = dict.fromkeys(machine.holds, lambda run: run.state)
+        return {state: action.reports for state, action in self.actions(machine, idle).items()}
+
+
+@define(eq=False)
+class Preparation:
+    """One outermost run with all that it holds: hearings and skips are counted over the whole of it."""
+
+    kit: Kit
+    listeners: Sequence[Listener]
+    # Where skips are counted.
+    tallies: list[Tally]
+    # Whether this is a training; where nothing trains, callbacks are not asked `stop_training`.
+    trains: bool = field(kw_only=True)
+    ears: Ears = field(init=False)
+    # The machines that are ready; one that a state holds is made ready when it is entered first.
+    ready: dict[Machine, tuple[Linked, Callable[[Run], None]]] = field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        """Give each listener its own count of hearings."""
+        self.ears = ears_of(self.listeners)
+
+    def drive(self, run: Run) -> None:
+        """Run a machine from its initial state to the end."""
+        if run.machine not in self.ready:
+            self.ready[run.machine] = self._prepare(run.machine)
+        drive(run, *self.ready[run.machine])
+
+    def linked(self, machine: Machine) -> Linked:
+        """The rows of a machine, linked to those who act, listen and answer."""
+        actions = self.kit.actions(machine, {state: self._hold(machine, state) for state in machine.holds})
+        doing = {state: action.do for state, action in actions.items()}
+        asker = Asker(self.listeners, self.tallies, self.trains)
+        return link(machine, doing, self.ears, asker, checked=self.kit.checked)
+
+    def _prepare(self, machine: Machine) -> tuple[Linked, Callable[[Run], None]]:
+        linked = self.linked(machine)
+        if self.kit.checked:
+            return linked, partial(walk, linked=linked)
+        try:
+            return linked, source(linked).compiled()
+        except NotNested:
+            return linked, partial(walk, linked=linked)
+
+    def _hold(self, machine: Machine, state: Enum) -> Do:
+        """The action of a state that holds a machine: run it, with a run of its own, on the validation loader."""
+        held, stops = machine.holds[state], (state, Trigger.VALIDATION_STOPPED) in machine.groups
+
+        def hold(run: Run) -> Enum:
+            inner = held_by(run, held)
+            self.drive(inner)
+            return Trigger.VALIDATION_STOPPED if stops and inner.stopping else Trigger.VALIDATED
+
+        return hold
+
+
+def _reports_of_held(machine: Machine, state: Enum) -> tuple[Enum, ...]:
+    stops = (state, Trigger.VALIDATION_STOPPED) in machine.groups
+    return (Trigger.VALIDATED, Trigger.VALIDATION_STOPPED) if stops else (Trigger.VALIDATED,)
+
+
+def _declared(state: Enum, actions: Mapping[Enum, Action]) -> tuple[Enum, ...]:
+    if state not in actions:
+        raise ArgumentRefused(
+            f"the action of {name_of(state)} does not say what it may report",
+            allowed="an Action for a state that the engine does not know",
+            instead="write Action(function, reports=(...,))",
+        )
+    return actions[state].reports
+
+
+def _without_gradients(machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
+    """Every action but the first under `torch.no_grad`."""
+    return {
+        state: action if state is machine.initial else Action(torch.no_grad()(action.do), action.reports)
+        for state, action in actions.items()
+    }
