@@ -80,7 +80,8 @@ def begin_evaluation(run: Run) -> None:
 
 
 def train(run: Run) -> Enum:
-    """Is another epoch due?  A stop that was asked for the one before, after its loader was left, is done with."""
+    """Is another epoch due?  It begins its loader anew, and a stop that was asked for the one before is done with."""
+    run.iterator = None
     run.epoch_wish.reason = None
     if run.max_updates is not None and run.updates >= run.max_updates:
         return Trigger.EPOCHS_SPENT

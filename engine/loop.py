@@ -16,8 +16,10 @@ import linecache
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
+from types import CodeType
 
 from attrs import define, evolve, field, frozen
 
@@ -93,8 +95,14 @@ class Source:
         file = f"<stateloop: {self.name} {sha256(self.text.encode()).hexdigest()[:8]}>"
         linecache.cache[file] = (len(self.text), None, self.text.splitlines(keepends=True), file)
         space = {**self.space}
-        exec(compile(self.text, file, "exec"), space)  # noqa: S102  # our own text: names are made by `Names` alone
+        exec(_code(self.text, file), space)  # noqa: S102  # our own text: names are made by `Names` alone
         return space[self.name]  # type: ignore[return-value]  # the text defines it
+
+
+@lru_cache(maxsize=64)
+def _code(text: str, file: str) -> CodeType:
+    """One text is compiled once, however often it is run."""
+    return compile(text, file, "exec")
 
 
 def source(linked: Linked) -> Source:
@@ -245,7 +253,7 @@ def choice(yes: Sequence[tuple[str, Code]], otherwise: Code) -> Code:
     lines = (f"if {condition}:", *code.inside())
     if not code.falls:
         return Code((*lines, *rest.lines), rest.falls)
-    if others and rest.lines[0].startswith("if "):
+    if others and all(line.startswith((" ", "el")) for line in rest.lines[1:]):  # one `if`, with nothing behind it
         return Code((*lines, f"el{rest.lines[0]}", *rest.lines[1:]))
     return Code((*lines, *(("else:", *rest.inside()) if rest.lines else ())))
 
