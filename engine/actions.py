@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor, optim
 
 from engine.batches import fetch
 from engine.closure import needs_closure, no_closure_for_windows
-from engine.errors import LossRefused
+from engine.errors import ArgumentRefused, CallbackRefused, LossRefused
+from engine.listeners import check_signature
 from engine.run import Do, Run, release
-from states import Machine, State, Trigger
+from states import Counter, Machine, State, Trigger
+from states.errors import typed
 
 
 # Reported in every batch, so bound once: a member reached through its class costs a call in Python 3.11.
@@ -40,6 +42,7 @@ def output_from(compute: Callable[[Run], Any]) -> Action:
         >>> action.reports
         (<Trigger.OUTPUT_READY: 'output_ready'>,)
     """
+    _check_compute(compute, "output_from")
 
     def forward_with(run: Run) -> Enum:
         run.output = compute(run)
@@ -56,6 +59,7 @@ def loss_from(compute: Callable[[Run], Tensor]) -> Action:
         >>> from engine import loss_from
         >>> action = loss_from(lambda run: torch.nn.functional.mse_loss(run.output, run.inputs["target"]))
     """
+    _check_compute(compute, "loss_from")
 
     def loss_with(run: Run) -> Enum:
         run.loss = compute(run)
@@ -64,12 +68,25 @@ def loss_from(compute: Callable[[Run], Tensor]) -> Action:
     return Action(loss_with, (Trigger.LOSS_READY,))
 
 
+def _check_compute(compute: object, where: str) -> None:
+    """Refuse what cannot be called as `compute(run)`."""
+    try:
+        check_signature(compute, where)
+    except CallbackRefused as refused:
+        raise ArgumentRefused(
+            refused.what,
+            allowed="a function that takes one argument, the run, and returns the tensor",
+            instead=f"write {where}(lambda run: ...), with what it needs from run.inputs, run.targets and run.output",
+        ) from None
+
+
 def begin_training(run: Run) -> None:
     """Training mode, unless the model is in it already (a frozen batch norm stays frozen); clear gradients."""
     run.modes = [(module, module.training) for module in run.model.modules()]
     if not run.model.training:
         run.model.train()
-    if run.optimizer is not None:
+    run.model.zero_grad()
+    if run.optimizer is not None:  # which may hold more
         run.optimizer.zero_grad()
 
 
@@ -80,9 +97,8 @@ def begin_evaluation(run: Run) -> None:
 
 
 def train(run: Run) -> Enum:
-    """Is another epoch due?  It begins its loader anew, and a stop that was asked for the one before is done with."""
+    """Is another epoch due?  It begins its loader anew."""
     run.iterator = None
-    run.epoch_wish.reason = None
     if run.max_updates is not None and run.updates >= run.max_updates:
         return Trigger.EPOCHS_SPENT
     due = run.epochs is None or run.epoch < run.epochs
@@ -97,7 +113,15 @@ def forward(run: Run) -> Enum:
 
 def loss(run: Run) -> Enum:
     """`run.loss` from `run.output` and `run.targets`."""
-    run.loss = run.loss_fn(run.output, run.targets)
+    try:
+        run.loss = run.loss_fn(run.output, run.targets)
+    except (TypeError, AttributeError) as error:
+        if run.targets is None:
+            error.add_note(
+                "the batch was no pair, so the loss function was given None for targets: say what the loss is, with "
+                "actions={State.LOSS: loss_from(lambda run: ...)}"
+            )
+        raise
     return _LOSS_READY
 
 
@@ -106,7 +130,7 @@ def backward(run: Run) -> Enum:
     try:
         run.loss.backward()
     except (RuntimeError, AttributeError) as error:
-        if problem := _no_gradient(run.loss):
+        if problem := no_gradient(run.loss):
             raise loss_refused(run, problem) from error
         raise
     return _GRADS_READY
@@ -136,64 +160,58 @@ def zero_grad(run: Run) -> Enum:
 
 
 def window(run: Run) -> Enum:
-    """Leave the loader: let go of the batch; do gradients wait for a step?"""
+    """Leave the loader: do gradients wait for a step?"""
     if run.window and needs_closure(run.optimizer):
         raise no_closure_for_windows(run)
-    release(run)
     return Trigger.WINDOW_OPEN if run.window else Trigger.WINDOW_EMPTY
 
 
 def close(run: Run) -> Enum:
-    """Is there something to validate on?"""
+    """Let go of the last batch; is there something to validate on?"""
+    release(run)
     return Trigger.NO_VALIDATION if run.valid_loader is None else Trigger.VALIDATION_DUE
 
 
-_DOING: Mapping[State, Do] = {
-    State.TRAIN: train,
-    State.FETCH: fetch,
-    State.FORWARD: forward,
-    State.LOSS: loss,
-    State.BACKWARD: backward,
-    State.AVERAGE: average,
-    State.STEP: step,
-    State.ZERO_GRAD: zero_grad,
-    State.WINDOW: window,
-    State.SETTLE: average,
-    State.FLUSH: step,
-    State.CLEAR: zero_grad,
-    State.CLOSE: close,
+_T = Trigger
+_ACTIONS: Mapping[State, Action] = {
+    State.TRAIN: Action(train, (_T.EPOCH_DUE, _T.EPOCHS_SPENT)),
+    State.FETCH: Action(fetch, (_T.BATCH_READY, _T.LOADER_DRY)),
+    State.FORWARD: Action(forward, (_T.OUTPUT_READY,)),
+    State.LOSS: Action(loss, (_T.LOSS_READY,)),
+    State.BACKWARD: Action(backward, (_T.GRADS_READY,)),
+    State.AVERAGE: Action(average, (_T.GRADS_AVERAGED,)),
+    State.STEP: Action(step, (_T.WEIGHTS_MOVED,)),
+    State.ZERO_GRAD: Action(zero_grad, (_T.GRADS_CLEARED,)),
+    State.WINDOW: Action(window, (_T.WINDOW_OPEN, _T.WINDOW_EMPTY)),
+    State.SETTLE: Action(average, (_T.GRADS_AVERAGED,)),
+    State.FLUSH: Action(step, (_T.WEIGHTS_MOVED,)),
+    State.CLEAR: Action(zero_grad, (_T.GRADS_CLEARED,)),
+    State.CLOSE: Action(close, (_T.VALIDATION_DUE, _T.NO_VALIDATION)),
 }
 
-_REPORTS: Mapping[State, tuple[Enum, ...]] = {
-    State.TRAIN: (Trigger.EPOCH_DUE, Trigger.EPOCHS_SPENT),
-    State.FETCH: (Trigger.BATCH_READY, Trigger.LOADER_DRY),
-    State.FORWARD: (Trigger.OUTPUT_READY,),
-    State.LOSS: (Trigger.LOSS_READY,),
-    State.BACKWARD: (Trigger.GRADS_READY,),
-    State.AVERAGE: (Trigger.GRADS_AVERAGED,),
-    State.STEP: (Trigger.WEIGHTS_MOVED,),
-    State.ZERO_GRAD: (Trigger.GRADS_CLEARED,),
-    State.WINDOW: (Trigger.WINDOW_OPEN, Trigger.WINDOW_EMPTY),
-    State.SETTLE: (Trigger.GRADS_AVERAGED,),
-    State.FLUSH: (Trigger.WEIGHTS_MOVED,),
-    State.CLEAR: (Trigger.GRADS_CLEARED,),
-    State.CLOSE: (Trigger.VALIDATION_DUE, Trigger.NO_VALIDATION),
+# The counters that the engine's own actions look at: without them, an epoch would never be known to be over.
+LOOKS_AT: Mapping[State, Counter] = {
+    State.TRAIN: Counter.EPOCH,
+    State.FETCH: Counter.BATCH_INDEX,
+    State.AVERAGE: Counter.WINDOW,
+    State.WINDOW: Counter.WINDOW,
+    State.SETTLE: Counter.WINDOW,
 }
 
 
 def built_in(machine: Machine) -> dict[Enum, Action]:
     """The engine's own actions for the states of a machine that it knows; those that hold machines come with them."""
     actions = _idle(machine)
-    for state, do in _DOING.items():
+    for state, action in _ACTIONS.items():
         if machine.rows_from(state):
-            actions[state] = Action(do, _reports(machine, state))
+            actions[state] = evolve(action, reports=_reports(machine, state))
     return actions
 
 
 def _reports(machine: Machine, state: State) -> tuple[Enum, ...]:
     """What an action of ours may report; only a machine that says what then follows can be run for `max_updates`."""
     limited = (state, Trigger.UPDATES_SPENT) in machine.groups
-    return (*_REPORTS[state], Trigger.UPDATES_SPENT) if limited else _REPORTS[state]
+    return (*_ACTIONS[state].reports, Trigger.UPDATES_SPENT) if limited else _ACTIONS[state].reports
 
 
 def _idle(machine: Machine) -> dict[Enum, Action]:
@@ -213,10 +231,10 @@ def _gradients(optimizer: optim.Optimizer | None) -> Iterable[Tensor]:
     return (p.grad for group in groups for p in group["params"] if p.grad is not None)
 
 
-def _no_gradient(value: object) -> str:
+def no_gradient(value: object) -> str:
     """Why no gradient can be computed from a loss; empty if one can."""
     if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
+        return typed(value)
     if value.numel() != 1:
         return f"a tensor of shape {tuple(value.shape)}"
     return "" if value.requires_grad else "a tensor without a graph"
@@ -224,8 +242,11 @@ def _no_gradient(value: object) -> str:
 
 def loss_refused(run: Run, problem: str) -> LossRefused:
     """The error for a loss that cannot be trained on."""
+    frozen = not any(parameter.requires_grad for parameter in run.model.parameters())
     return LossRefused(
         f"the loss is {problem} in {run.where}",
         allowed="a tensor of one element that depends on the weights",
-        instead="return a mean or a sum from the loss function, do not detach it, and compute it with torch",
+        instead="let a parameter of the model require a gradient: none does"
+        if frozen
+        else "return a mean or a sum from the loss function, do not detach it, and compute it with torch",
     )

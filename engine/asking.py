@@ -7,9 +7,10 @@ from attrs import frozen
 
 from engine.errors import GuardRefused
 from engine.listeners import Answer, Listener
-from engine.outcome import Tally, Verdict
+from engine.outcome import ASKED, Tally, Verdict
 from engine.run import OF_THE_EPOCH, OF_THE_RUN, Run, Wish
 from states import Guard, Transition
+from states.errors import shown, typed
 from states.names import is_stop, name_of
 
 
@@ -80,8 +81,8 @@ def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]
 
     def ask(run: Run) -> bool:
         asked: Wish = getattr(run, wish)
-        if asked.reason is not None:
-            return _granted(run, row, guard, "run.stop", asked.reason)
+        if asked.reason is not None and asked.epoch in (-1, run.epoch):
+            return _granted(run, row, guard, ASKED, asked.reason)
         for who, answer in answers:
             verdict = answer(run)
             if verdict is True:
@@ -91,22 +92,32 @@ def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]
         return False
 
     who = tuple(who for who, _ in answers)
-    return Ask(ask, name_of(guard), who or ("run.stop",), "" if answers else wish)
+    return Ask(ask, name_of(guard), who or (ASKED,), "" if answers else wish)
 
 
 def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> bool:
     """Record a stop.  One of the whole run is latched; one of an epoch, or of a user's own kind, is done with."""
     run.stops.append(Verdict(guard, who, row, reason, run.epoch, run.batch_index, run.updates))
+    run.stopping = run.stopping or row in run.machine.stops
     if guard in OF_THE_EPOCH:
         run.epoch_wish.reason = None
     if guard in OF_THE_RUN:
         run.wish.reason = reason
+        _stop_those_around(run)
     return True
+
+
+def _stop_those_around(run: Run) -> None:
+    """A stop of the whole run that is granted inside a held one is a stop of those that hold it."""
+    while run.parent is not None:
+        run = run.parent
+        run.stopping = True
 
 
 def _no_bool(who: str, guard: Enum, verdict: object) -> GuardRefused:
     return GuardRefused(
-        f"{who} answered the guard {name_of(guard)} with {verdict!r}, a {type(verdict).__name__}",
+        f"{who} answered the guard {name_of(guard)} with {shown(verdict)}, {typed(verdict)}",
         allowed="True, False",
-        instead="return a comparison of numbers; bool(tensor) would wait for the device",
+        instead="wrap what numpy or another library compares in bool(...); a branch without a return gives None; a "
+        "tensor is better not asked at all: reading it waits for its device",
     )

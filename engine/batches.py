@@ -1,5 +1,6 @@
 """Where do batches come from?  The action that draws one, moves it to the device and unpacks it."""
 
+from copy import copy
 from enum import Enum
 from typing import Any
 
@@ -11,6 +12,7 @@ from engine.check import length
 from engine.errors import BatchRefused, LoaderRefused
 from engine.run import Run
 from states import Trigger
+from states.errors import typed
 
 
 # Reported in every batch, so bound once: a member reached through its class costs a call in Python 3.11.
@@ -40,20 +42,27 @@ def fetch(run: Run) -> Enum:
 
 
 def to_device(value: Any, device: torch.device) -> Any:  # noqa: ANN401  # a batch may be anything
-    """A batch with all its tensors on the device; other things stay as they are.
+    """A batch with all its tensors on the device; its containers are new ones of the types that they were.
+
+    So a callback may put something else into `run.inputs["pixels"]`, and the loader's own batch is as it was.
 
     Cost: nothing for tensors that are there already; the copy of pinned memory does not wait.
+
+    Example:
+        >>> to_device({"pixels": torch.zeros(2), "names": ["a", "b"]}, torch.device("cpu"))
+        {'pixels': tensor([0., 0.]), 'names': ['a', 'b']}
     """
     if isinstance(value, Tensor):
         return value if value.device == device else value.to(device, non_blocking=True)
+    if callable(getattr(type(value), "to", None)):  # packed sequences, graph batches, batches of tokenizers
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        moved = [to_device(item, device) for item in value]
+        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
     if isinstance(value, dict):
-        return {key: to_device(item, device) for key, item in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(to_device(item, device) for item in value)
-    if (move := getattr(value, "to", None)) is not None:  # packed sequences, graph batches and the like
-        return move(device)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
-        return type(value)(*(to_device(item, device) for item in value))
+        moved_dict = copy(value)  # whatever else it is or has is kept
+        moved_dict.update({key: to_device(item, device) for key, item in value.items()})
+        return moved_dict
     return value
 
 
@@ -73,7 +82,7 @@ def _lone(run: Run, batch: Any) -> tuple[Any, None]:  # noqa: ANN401  # a batch 
     if run.pairs_only:
         size = f" of {len(batch)}" if isinstance(batch, tuple | list | dict) else ""
         raise BatchRefused(
-            f"the loader gave a {type(batch).__name__}{size} in {run.where}",
+            f"{_called(run)} gave {typed(batch)}{size} in {run.where}",
             allowed="a pair (inputs, targets)",
             instead="let the loader give pairs, or say what to do with it: Engine(..., actions={State.FORWARD: "
             "output_from(lambda run: run.model(run.inputs[...])), State.LOSS: loss_from(lambda run: ...)})",
@@ -84,22 +93,28 @@ def _lone(run: Run, batch: Any) -> tuple[Any, None]:  # noqa: ANN401  # a batch 
 def _check_end(run: Run) -> None:
     """Refuse an epoch without a batch, and a loader that ended before its length."""
     loader, drawn = run.loader, run.batch_index
-    if drawn == 0 and run.epoch and iter(loader) is loader:
+    if drawn == 0 and iter(loader) is loader:
         raise LoaderRefused(
-            f"the loader is an iterator that is already spent in {run.where}",
+            f"{_called(run)} is an iterator that gives nothing (any more) in {run.where}",
             allowed="an iterable that can be begun once per epoch",
             instead="pass the list, Dataset or DataLoader that it came from, not iter(...) or a generator",
         )
     if drawn == 0:
         raise LoaderRefused(
-            f"the loader gave no batch in {run.where}",
+            f"{_called(run)} gave no batch in {run.where}",
             allowed="at least one batch per epoch",
             instead="check the data set and drop_last; to train without it, pass no such loader",
         )
     mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
     if mapped and (whole := length(loader)) is not None and drawn < whole:
         raise LoaderRefused(
-            f"the DataLoader ended after {drawn} of its {whole} batches in {run.where}",
+            f"{_called(run)}, a DataLoader, ended after {drawn} of its {whole} batches in {run.where}",
             allowed=f"{whole} batches",
-            instead="look for a StopIteration in the data set's __getitem__ or in collate_fn: it ends the loader",
+            instead="look for a StopIteration in the data set's __getitem__ or in collate_fn, which ends the loader; "
+            "or let the sampler's __len__ say how many it really gives",
         )
+
+
+def _called(run: Run) -> str:
+    """What messages call the loader of a run."""
+    return "the loader" if run.parent is None else "the validation loader"

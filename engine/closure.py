@@ -2,7 +2,9 @@
 
 import inspect
 from enum import Enum
+from typing import Any
 
+from attrs import define
 from torch import Tensor, optim
 
 from engine.errors import OptimizerRefused
@@ -10,33 +12,61 @@ from engine.run import Do, Run
 from states import Trigger
 
 
-def step_with_closure(forward: Do, loss: Do, backward: Do) -> Do:
-    """A step for optimizers that evaluate the loss several times, such as LBFGS.
+@define(eq=False)
+class Closing:
+    """The actions of a machine whose optimizer evaluates the loss several times for one step.
 
-    The closure's first call returns the loss that is there already; later calls compute it anew, unheard.
+    The closure's first call returns the loss that is there already; later calls compute it anew, unheard: with the
+    actions alone, so nothing that a callback put in place of output or loss would be in them.  That is refused.
     """
 
-    def step_closing(run: Run) -> Enum:
+    forward_before: Do
+    loss_before: Do
+    backward: Do
+    # What the actions made of the batch in hand.
+    _output: Any = None
+    _loss: Any = None
+
+    def forward(self, run: Run) -> Enum:
+        """The action of FORWARD; what it made is remembered."""
+        trigger = self.forward_before(run)
+        self._output = run.output
+        return trigger
+
+    def loss(self, run: Run) -> Enum:
+        """The action of LOSS; what it made is remembered."""
+        if run.output is not self._output:
+            raise _changed(run, "output")
+        trigger = self.loss_before(run)
+        self._loss = run.loss
+        return trigger
+
+    def step(self, run: Run) -> Enum:
+        """The action of STEP."""
+        assert run.optimizer is not None, "an optimizer that needs a closure is there"
         if run.window > 1:
             raise no_closure_for_windows(run)
-        first, output = run.loss, run.output
-        fresh = True
+        first, output, fresh = run.loss, run.output, True
+        if first is not self._loss:
+            raise _changed(run, "loss")
 
         def closure() -> Tensor:
             nonlocal fresh
             if not fresh:
-                run.optimizer.zero_grad()  # type: ignore[union-attr]  # as below
-                forward(run)
-                loss(run)
-                backward(run)
+                self._evaluate(run)
             fresh = False
             return run.loss  # type: ignore[no-any-return]  # the loss function's result
 
-        run.optimizer.step(closure)  # type: ignore[union-attr, arg-type]  # a closure returns a tensor
+        run.optimizer.step(closure)  # type: ignore[arg-type]  # a closure returns a tensor
         run.loss, run.output = first, output
         return Trigger.WEIGHTS_MOVED
 
-    return step_closing
+    def _evaluate(self, run: Run) -> None:
+        assert run.optimizer is not None, "as above"
+        run.optimizer.zero_grad()
+        self.forward(run)
+        self.loss(run)
+        self.backward(run)
 
 
 def needs_closure(optimizer: optim.Optimizer | None) -> bool:
@@ -53,4 +83,13 @@ def no_closure_for_windows(run: Run) -> OptimizerRefused:
         f"{type(run.optimizer).__name__} evaluates the loss anew, and {run.window} batches were accumulated",
         allowed="windows of one batch for optimizers that need a closure",
         instead="take the guard `accumulate` away, or use an optimizer without a closure",
+    )
+
+
+def _changed(run: Run, what: str) -> OptimizerRefused:
+    return OptimizerRefused(
+        f"a callback replaced run.{what}, and {type(run.optimizer).__name__} evaluates the loss anew without it",
+        allowed="the output and the loss that the actions made",
+        instead=f"compute it in the action: actions={{State.{'FORWARD' if what == 'output' else 'LOSS'}: "
+        f"{what}_from(lambda run: ...)}}",
     )

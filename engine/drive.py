@@ -1,13 +1,14 @@
 """How does a run go from state to state, and how does it die?
 
-A run is driven by its loop: the one that its machine comes to (`loop`), or `walk`, which reads the linked rows.  An
+A run is driven by the loop that its machine comes to (see `loop`), or by `follow`, which reads the linked rows.  An
 exception, wherever it comes from, ends a run in the one way that `die` describes.
 """
 
 from collections.abc import Callable, Iterable
 from enum import Enum
 
-from engine.link import Group, Happening, Linked, Node
+from engine.link import Linked, LinkedGroup, LinkedState
+from engine.listeners import Hear
 from engine.outcome import Outcome
 from engine.run import Run, release
 from states import State, Transition, TriggerRefused
@@ -25,42 +26,42 @@ def drive(run: Run, linked: Linked, loop: Callable[[Run], None]) -> None:
         finish(run)
 
 
-def walk(run: Run, linked: Linked) -> None:
+def follow(run: Run, linked: Linked) -> None:
     """Take one row after the other, as they are linked, to a final state.
 
-    `Engine(checked=True)` runs this, with arrows that ask pytransitions; so does a machine whose loops do not nest.
+    `Engine(checked=True)` runs this, with rows that ask pytransitions; so does a machine whose loops do not nest.
     """
-    node = linked.start
-    while node.groups:
-        group = node.groups[0]
-        if node.action is not None:
-            group = _reported(run, node, node.action(run))
+    here = linked.start
+    while here.groups:
+        group = here.groups[0]
+        if here.action is not None:
+            group = _reported(run, here, here.action(run))
             for happening in group.first:
                 happening.do(run)
-        for arrow in group.arrows:  # the one that breaks the loop is taken
-            if arrow.ask is None or arrow.ask.do(run):
+        for row in group.rows:  # the one that breaks the loop is taken
+            if row.ask is None or row.ask.do(run):
                 break
-        run.recent.append(arrow.row)
-        run.state = arrow.row.dest
-        for happening in arrow.heard:
+        run.recent.append(row.transition)
+        run.state = row.transition.dest
+        for happening in row.heard:
             happening.do(run)
-        node = arrow.node
+        here = row.dest
 
 
-def _reported(run: Run, node: Node, trigger: object) -> Group:
-    for group in node.groups:
+def _reported(run: Run, here: LinkedState, trigger: object) -> LinkedGroup:
+    for group in here.groups:
         if group.trigger is trigger:
             return group
-    raise unexpected(run, trigger, *(group.trigger for group in node.groups if group.trigger))
+    raise unexpected(run, trigger, *(group.trigger for group in here.groups if group.trigger))
 
 
 def unexpected(run: Run, trigger: object, *allowed: Enum) -> TriggerRefused:
     """The error for an action that reported what no row of its state takes."""
-    given = name_of(trigger) if isinstance(trigger, Enum) else repr(trigger)
+    given = name_of(trigger) if isinstance(trigger, Enum) else f"a {type(trigger).__name__}"
     return TriggerRefused(
         f"the action of {name_of(run.state)} reported {given} in {run.where}\n"
         f"  allowed:  {', '.join(map(name_of, allowed))}\n"
-        f"  instead:  return one of these triggers from the action"
+        f"  instead:  return one of these members of states.Trigger, or make the action with output_from or loss_from"
     )
 
 
@@ -79,22 +80,26 @@ def die(run: Run, linked: Linked, error: BaseException) -> None:
         run.state = State.INTERRUPTED if interrupted else State.FAILED
     if run.parent is None:
         _hear_all(run, left)
-    error.add_note(_note(run, state, recent))
+    try:
+        error.add_note(_note(run, state, recent))
+    except Exception as refused:  # noqa: BLE001  # a frozen exception takes no note; the caller gets it all the same
+        run.errors.append(refused)
 
 
-def _left(run: Run, linked: Linked) -> Iterable[Happening]:
-    """What is still to be heard when a run dies where it is."""
+def _left(run: Run, linked: Linked) -> Iterable[Hear]:
+    """Who is still to hear what when a run dies where it is."""
     if run.left is not None:
         return run.left
     if run.state in linked.machine.finals:  # interrupted before the first could hear
-        return linked.ends[run.recent[-1]]
-    return (*linked.exception, *linked.deaths[run.state]) if run.state in linked.deaths else ()
+        return (happening.do for happening in linked.ends[run.recent[-1]])
+    deaths = linked.deaths.get(run.state)
+    return () if deaths is None else (happening.do for happening in (*linked.exception, *deaths))
 
 
-def _hear_all(run: Run, left: Iterable[Happening]) -> None:
-    for happening in left:
+def _hear_all(run: Run, left: Iterable[Hear]) -> None:
+    for hear in left:
         try:
-            happening.do(run)
+            hear(run)
         except BaseException as later:  # noqa: BLE001  # the first exception is what the caller gets; this one is kept
             run.errors.append(later)
 
@@ -106,10 +111,10 @@ def _note(run: Run, state: Enum, recent: Iterable[Transition]) -> str:
 
 
 def finish(run: Run) -> None:
-    """Let go of what a run held and put back each module's mode; after a failure the batch stays, to be looked at."""
-    run.iterator = None
-    if run.outcome in (Outcome.COMPLETED, Outcome.STOPPED):
-        release(run)
+    """Put back each module's mode and let go of what the run held; after a failure the batch stays, to be looked at."""
     for module, mode in run.modes:
         module.training = mode
     run.modes = []
+    run.iterator = None
+    if run.outcome in (Outcome.COMPLETED, Outcome.STOPPED):
+        release(run)

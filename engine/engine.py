@@ -4,13 +4,13 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import Enum
 from inspect import ismethod
 from os import PathLike
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
-from attrs import define, field
+from attrs import define, field, setters
 from torch import Tensor, nn, optim
 
 from engine.actions import Action
@@ -33,12 +33,10 @@ from engine.listeners import (
 from engine.loop import source
 from engine.metrics import MetricFunction, MetricObject, Metrics
 from engine.outputs import Outputs, joined
-from engine.prepare import Kit, Preparation
+from engine.prepare import Given, Kit, Preparation
 from engine.run import Do, Run
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, Trigger, diagram, prove
-from states.errors import nearest
-from states.names import name_of
-from states.walk import Plan, script
+from states.walk import Plan, Reporting, script
 
 
 logger = logging.getLogger("stateloop")
@@ -46,8 +44,13 @@ logger.addHandler(logging.NullHandler())
 
 Loader = Iterable[Any]
 LossFunction = Callable[[Any, Any], Tensor]
-Hears = TypeVar("Hears", bound=Hear)
-Answers = TypeVar("Answers", bound=Answer)
+HearFunction = TypeVar("HearFunction", bound=Hear)
+AnswerFunction = TypeVar("AnswerFunction", bound=Answer)
+
+
+def _read_only(given: object) -> object:
+    """A mapping that nobody changes afterwards; what is no mapping is refused later, with words."""
+    return MappingProxyType(dict(given)) if isinstance(given, Mapping) else given
 
 
 @define(eq=False, repr=False)
@@ -85,10 +88,13 @@ class Engine:
     loss_fn: LossFunction | None = None
     optimizer: optim.Optimizer | None = None
     _given: Sequence[object] = field(default=(), alias="callbacks")
-    machine: Machine = field(default=TRAINING, kw_only=True)
+    # What was checked together when the engine was made stays as it is: another machine is another engine.
+    machine: Machine = field(default=TRAINING, kw_only=True, on_setattr=setters.frozen)
     device: torch.device | str | None = field(default=None, kw_only=True)
-    metrics: Mapping[str, MetricFunction | MetricObject] = field(factory=dict, kw_only=True)
-    actions: Mapping[State, Action | Do] | Mapping[Enum, Action | Do] = field(factory=dict, kw_only=True)
+    metrics: Mapping[str, MetricFunction | MetricObject] = field(
+        factory=dict, kw_only=True, converter=_read_only, on_setattr=setters.frozen
+    )
+    actions: Given = field(factory=dict, kw_only=True, converter=_read_only, on_setattr=setters.frozen)
     checked: bool = field(default=False, kw_only=True)
 
     # Everyone who was registered, in that order; the run's own order is made when it starts.
@@ -105,7 +111,7 @@ class Engine:
             raise ArgumentRefused(
                 f"the machine is {self.machine!r}", allowed="a states.Machine", instead="leave it out for TRAINING"
             )
-        self._check_actions()
+        self._check_machines()
         self._vocabulary = Vocabulary.of(self.machine)
         metrics = Metrics(self.metrics)
         if isinstance(self._given, str) or not isinstance(self._given, Iterable):
@@ -144,15 +150,16 @@ class Engine:
         """
         self._refuse_second_training()
         check_length(epochs, max_updates, start_epoch)
-        if max_updates is not None and Trigger.UPDATES_SPENT not in self.machine.triggers:
-            raise ArgumentRefused(
-                f"max_updates is {max_updates}, and the machine {self.machine.name!r} has no row for updates_spent",
-                allowed="None for this machine",
-                instead="add Transition(State.FETCH, Trigger.UPDATES_SPENT, None, ...) to its rows, or say epochs",
-            )
+        self._check_max_updates(max_updates)
         check_loader("train_loader", train_loader)
         if valid_loader is not None:
             check_loader("valid_loader", valid_loader)
+        elif self.machine.holds and Trigger.NO_VALIDATION not in self.machine.triggers:
+            raise ArgumentRefused(
+                f"valid_loader is None, and the machine {self.machine.name!r} validates in any case",
+                allowed="a loader to validate on",
+                instead="pass valid_loader=..., or give the machine rows for no_validation",
+            )
         self._check_loss()
         check_optimizer(self.model, self.optimizer)
         run = self._run(self.machine, train_loader)
@@ -198,6 +205,7 @@ class Engine:
         *,
         max_updates: int | None = None,
         answers: Mapping[str, Sequence[int]] | None = None,
+        reports: Reporting | None = None,
     ) -> DryRun:
         """List which callbacks would run and which guards would be asked; no tensor is touched, nobody is called.
 
@@ -208,18 +216,28 @@ class Engine:
             max_updates: As in `fit`.
             answers: For a guard, by name, at which of its askings (from 0) it says yes: `{"skip_step": [0, 2]}`.
                 All others are no.
+            reports: For states of your own that can report several triggers: which one, given the counters.
 
         Raises:
             PlanRefused: a number that no loader could have.
-            ArgumentRefused: an unknown guard, or askings that are no whole numbers.
+            ArgumentRefused: an unknown guard, or askings that are no whole numbers; *max_updates* as in `fit`.
         """
         for guard, yes in (answers or {}).items():
             self._vocabulary.guard(guard)
             check_askings(guard, yes)
-        plan = Plan(epochs=epochs, batches=batches, valid_batches=valid_batches, max_updates=max_updates)
+        self._check_max_updates(max_updates)
+        plan = Plan(
+            epochs=epochs,
+            batches=batches,
+            valid_batches=valid_batches,
+            max_updates=max_updates,
+            reports=reports or {},
+        )
         return rehearse(self.machine, plan, arrange(self._listeners), script(answers or {}))
 
-    def on(self, event: str, *, every: int = 1, once: int | None = None, order: int = 0) -> Callable[[Hears], Hears]:
+    def on(
+        self, event: str, *, every: int = 1, once: int | None = None, order: int = 0
+    ) -> Callable[[HearFunction], HearFunction]:
         """Let a plain function hear an event.
 
         Args:
@@ -245,13 +263,13 @@ class Engine:
         if once is not None and every != 1:
             raise ArgumentRefused(f"every is {every} and once is {once}", allowed="one of them", instead="drop one")
 
-        def register(function: Hears) -> Hears:
+        def register(function: HearFunction) -> HearFunction:
             self._add(hearing(function, word, Filter(every, once), order, self._names))
             return function
 
         return register
 
-    def guard(self, name: str, *, order: int = 0) -> Callable[[Answers], Answers]:
+    def guard(self, name: str, *, order: int = 0) -> Callable[[AnswerFunction], AnswerFunction]:
         """Let a plain function answer a guard: `function(run) -> bool`.
 
         Example:
@@ -266,7 +284,7 @@ class Engine:
         """
         word = self._vocabulary.guard(name)
 
-        def register(function: Answers) -> Answers:
+        def register(function: AnswerFunction) -> AnswerFunction:
             self._add(answering(function, word, order, self._names))
             return function
 
@@ -311,7 +329,7 @@ class Engine:
             machine: The machine whose loop is meant; by default the one that `fit` runs.
 
         Raises:
-            NotNested: the ways of the machine cannot be written as nested loops; its table is walked instead.
+            NotNested: the ways of the machine cannot be written as nested loops; its table is followed instead.
 
         Example:
             >>> import torch
@@ -333,10 +351,23 @@ class Engine:
         ready = Preparation(self._kit, arrange(self._listeners), [], trains=machine.gradients)
         return source(ready.linked(machine)).text
 
-    def diagram(self, format: str | None = None, path: str | PathLike[str] | None = None) -> str | bytes:  # noqa: A002  # as in states
-        """Draw the machine, each arrow with the callbacks that hear it or answer its guard; see `states.diagram`."""
+    def diagram(
+        self,
+        format: str | None = None,  # noqa: A002  # as in states
+        path: str | PathLike[str] | None = None,
+        *,
+        machine: Machine | None = None,
+    ) -> str | bytes:
+        """Draw a machine, each arrow with the callbacks that hear it or answer its guard; see `states.diagram`.
+
+        Args:
+            format: "mermaid", "dot", "svg" or "png"; by default as *path* ends.
+            path: Where the picture is written as well.
+            machine: Which machine: by default the one that `fit` runs; `EVALUATION` for what a validation hears.
+        """
         listeners = arrange(self._listeners)
-        return diagram(self.machine, format, path, hears=who_hears(listeners), answers=who_answers(listeners))
+        drawn = self.machine if machine is None else machine
+        return diagram(drawn, format, path, hears=who_hears(listeners), answers=who_answers(listeners))
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -371,6 +402,25 @@ class Engine:
                 instead="return from the callback first, or make a second Engine for the other model",
             )
 
+    def _check_max_updates(self, max_updates: int | None) -> None:
+        """Refuse `max_updates` where nothing would report that they are spent."""
+        if max_updates is None:
+            return
+        if Trigger.UPDATES_SPENT not in self.machine.triggers:
+            raise ArgumentRefused(
+                f"max_updates is {max_updates}, and the machine {self.machine.name!r} has no row for updates_spent",
+                allowed="None for this machine",
+                instead="add Transition(State.FETCH, Trigger.UPDATES_SPENT, None, ...) to its rows, or say epochs",
+            )
+        given: Mapping[Any, Action | Do] = self.actions
+        if State.FETCH in given and not isinstance(given[State.FETCH], Action):
+            raise ArgumentRefused(
+                f"max_updates is {max_updates}, and the action of fetch is a function of your own",
+                allowed="None, or an Action that says that it reports Trigger.UPDATES_SPENT itself",
+                instead="write actions={State.FETCH: Action(function, reports=(Trigger.BATCH_READY, "
+                "Trigger.LOADER_DRY, Trigger.UPDATES_SPENT))}",
+            )
+
     def _check_loss(self) -> None:
         if self.loss_fn is None and State.LOSS not in self.actions:
             raise ArgumentRefused(
@@ -379,19 +429,11 @@ class Engine:
                 instead="write Engine(model, loss_fn, optimizer)",
             )
 
-    def _check_actions(self) -> None:
-        machines = (self.machine, *_held(self.machine), EVALUATION, PREDICTION)
-        known = tuple(dict.fromkeys(state for machine in machines for state in machine.states))
-        for state in self.actions:
-            if state not in known:
-                raise ArgumentRefused(
-                    f"actions has {state!r}, and no machine has such a state",
-                    allowed=", ".join(map(name_of, known)),
-                    instead=nearest(name_of(state), map(name_of, known)),
-                )
-        self.prove()
-        for held in _held(self.machine):
-            self._prove(held)
+    def _check_machines(self) -> None:
+        mine = (self.machine, *self.machine.within)
+        self._kit.check((*mine, EVALUATION, PREDICTION))
+        for machine in mine:
+            self._prove(machine)
 
     def _prove(self, machine: Machine) -> Proof:
         return prove(machine, self._kit.reports(machine))
@@ -420,27 +462,23 @@ class Engine:
         """Run a machine from its initial state to the end."""
         extra = [listen(callback, self._vocabulary, ()) for callback in more]
         listeners = arrange([*self._listeners, *extra])
+        ready = Preparation(self._kit, listeners, run.tallies, trains=run.machine.gradients)
+        ready.prepared(run.machine)  # what fails in here has not begun
         with self._active_for(run):
-            Preparation(self._kit, listeners, run.tallies, trains=run.machine.gradients).drive(run)
+            ready.drive(run)
         return run
 
     @contextmanager
     def _active_for(self, run: Run) -> Iterator[None]:
-        outer, self._active = self._active, run
-        if outer is None:
-            self._last_run = run
+        outer = self._active
         try:
+            self._active = run
+            if outer is None:
+                self._last_run = run
             yield
         finally:
             self._active = outer
             logger.info("%s: %s", run.machine.name, run.outcome.value)
-
-
-def _held(machine: Machine) -> Iterator[Machine]:
-    """All machines that the states of a machine hold, at any depth."""
-    for held in machine.holds.values():
-        yield held
-        yield from _held(held)
 
 
 def _same(one: object, other: object) -> bool:

@@ -2,11 +2,12 @@
 
 # Theory of operation
 #
-# A run is prepared once.  Each state becomes a `Node` that holds its action and, for each trigger that it may report,
-# a `Group`: what is heard first, and the `Arrow`s to choose from.  All that happens on an arrow - counters that move,
-# callbacks that hear - is one flat tuple of `Happening`s, in order.  A guard that nobody answers leaves no arrow.
+# A run is prepared once.  Each state becomes a `LinkedState` that holds its action and, for each trigger that it may
+# report, a `LinkedGroup`: what is heard first, and the `LinkedRow`s to choose from.  All that happens when a row is
+# taken - counters that move, callbacks that hear - is one flat tuple of `Happening`s, in order.  A row whose guard
+# nobody answers is left out.
 #
-# Two read what is linked here: `loop` writes it down as the loop that one would have written, and `drive` walks it.
+# Two read what is linked here: `loop` writes it down as the loop that one would have written, and `drive` follows it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,14 +19,14 @@ from engine.asking import Ask, Asker
 from engine.listeners import Hear, Listener
 from engine.outcome import Outcome
 from engine.run import Do, Run
-from states import Count, Event, Machine, State, Transition, When
+from states import Count, Event, Machine, Transition, When
 from states.checked import Checked
 from states.names import name_of
 
 
 @frozen(eq=False)
 class Happening:
-    """One thing that happens on the way: a callback hears, a counter moves, or the run notes something of itself.
+    """One thing that happens on the way: a callback hears, a counter moves, or the run ends.
 
     Attributes:
         do: A function of the run that lets it happen.
@@ -45,31 +46,31 @@ Doing = Mapping[Enum, Do]
 
 
 @define(eq=False)
-class Arrow:
-    """One row, linked: whom to ask (`None`: nobody), what happens on the way, and the node that it leads to."""
+class LinkedRow:
+    """One row, linked: whom to ask (`None`: nobody), what happens on the way, and the state that it leads to."""
 
-    row: Transition
+    transition: Transition
     ask: Ask | None
     heard: tuple[Happening, ...]
-    node: "Node"
+    dest: "LinkedState"
 
 
 @define(eq=False)
-class Group:
+class LinkedGroup:
     """The rows of one (state, trigger), linked."""
 
     trigger: Enum | None
     first: tuple[Happening, ...]
-    arrows: tuple[Arrow, ...] = ()
+    rows: tuple[LinkedRow, ...] = ()
 
 
 @define(eq=False)
-class Node:
+class LinkedState:
     """One state, linked.  A final state has no groups; a state that decides has no action."""
 
     state: Enum
     action: Do | None = None
-    groups: tuple[Group, ...] = ()
+    groups: tuple[LinkedGroup, ...] = ()
 
 
 @define(eq=False)
@@ -77,7 +78,7 @@ class Linked:
     """A machine made ready; it keeps nothing of a run, so a validation is linked once for all epochs."""
 
     machine: Machine
-    start: Node
+    start: LinkedState
     # Who hears `exception`, and for each state that can die who hears the outermost end.
     exception: tuple[Happening, ...] = ()
     deaths: Mapping[Enum, tuple[Happening, ...]] = field(factory=dict)
@@ -97,51 +98,52 @@ def ears_of(listeners: Iterable[Listener]) -> Ears:
 
 
 def link(machine: Machine, actions: Doing, ears: Ears, asker: Asker, *, checked: bool = False) -> Linked:
-    """Link the rows of a machine; if *checked*, pytransitions chooses among the arrows of each group.
+    """Link the rows of a machine; if *checked*, pytransitions chooses among the rows of each group.
 
     Cost: well under a millisecond, once per run; some more where pytransitions is asked.
     """
     judge = Checked(machine) if checked else None
-    nodes = {state: Node(state, None if machine.decides(state) else actions.get(state)) for state in machine.states}
+    states = {s: LinkedState(s, None if machine.decides(s) else actions.get(s)) for s in machine.states}
     ends = {row: _all(machine, ears, row.heard) for row in machine.rows if row.dest in machine.finals}
     for (source, trigger), rows in machine.groups.items():
         first = (*_moves(machine, When.BEFORE, trigger), *_all(machine, ears, rows[0].first))
-        arrows: list[Arrow] = []
-        for row in rows:
-            ask = asker.ask(row)
-            if row.guard is None or ask is not None:
-                heard = (_end(ends[row]),) if row in ends else _all(machine, ears, row.heard)
-                arrows.append(Arrow(row, ask, (*_entering(row), *heard), nodes[row.dest]))
-        chosen = tuple(arrows) if judge is None else _chosen_by(judge, arrows)
-        nodes[source].groups = (*nodes[source].groups, Group(trigger, first, chosen))
+        asked = [(row, asker.ask(row)) for row in rows]
+        linked = tuple(
+            LinkedRow(row, ask, (_end(ends[row]),) if row in ends else _all(machine, ears, row.heard), states[row.dest])
+            for row, ask in asked
+            if row.guard is None or ask is not None
+        )
+        group = LinkedGroup(trigger, first, linked if judge is None else _chosen_by(judge, linked))
+        states[source].groups = (*states[source].groups, group)
     deaths = {row.source: ears.get(row.heard[-1], ()) if len(row.heard) > 1 else () for row in machine.deaths}
-    return Linked(machine, nodes[machine.initial], ears.get(Event.EXCEPTION, ()), deaths, ends)
+    return Linked(machine, states[machine.initial], ears.get(Event.EXCEPTION, ()), deaths, ends)
 
 
-def _chosen_by(judge: Checked, arrows: Sequence[Arrow]) -> tuple[Arrow, ...]:
-    """The same arrows: the first that is asked lets pytransitions choose, and each says whether it was chosen."""
-    asks = {arrow.row.guard: arrow.ask for arrow in arrows}
-    (source, trigger), chosen = arrows[0].row.group, arrows[0].row
+def _chosen_by(judge: Checked, rows: Sequence[LinkedRow]) -> tuple[LinkedRow, ...]:
+    """The same rows: the first that is asked lets pytransitions choose, and each says whether it was chosen."""
+    asks = {row.transition.guard: row.ask for row in rows}
+    chosen = rows[0].transition
+    source, trigger = chosen.group
 
     def choose(run: Run) -> Transition:
         def answer(guard: Enum) -> bool:
             ask = asks.get(guard)
             return ask is not None and ask.do(run)
 
-        row = judge.choose(source, trigger, answer)
-        assert any(arrow.row == row for arrow in arrows), f"pytransitions took {row}, which was not linked"
-        return row
+        taken = judge.choose(source, trigger, answer)
+        assert any(row.transition == taken for row in rows), f"pytransitions took {taken}, which was not linked"
+        return taken
 
-    def asking(arrow: Arrow) -> Ask:
+    def asking(row: LinkedRow) -> Ask:
         def ask(run: Run) -> bool:
             nonlocal chosen
-            if arrow is arrows[0]:
+            if row is rows[0]:
                 chosen = choose(run)
-            return arrow.row == chosen
+            return row.transition == chosen
 
         return Ask(ask, "chosen_by_pytransitions")
 
-    return tuple(evolve(arrow, ask=asking(arrow)) for arrow in arrows)
+    return tuple(evolve(row, ask=asking(row)) for row in rows)
 
 
 def _all(machine: Machine, ears: Ears, events: Sequence[Enum]) -> tuple[Happening, ...]:
@@ -174,23 +176,14 @@ def _move(count: Count) -> Happening:
     return Happening(add, f"move_{name}", f"run.{name} += {by}")
 
 
-def _entering(row: Transition) -> tuple[Happening, ...]:
-    """What the run itself notes when a row is taken: that it is stopping."""
-    stops = row.dest is State.STOPPING or Event.STOP in row.heard
-    return (Happening(_note_stopping, "note_stopping", "run.stopping = True"),) if stops else ()
-
-
-def _note_stopping(run: Run) -> None:
-    run.stopping = True
-
-
 def _end(hearing: tuple[Happening, ...]) -> Happening:
     """The last that happens: the run notes how it ended, and those who hear the outermost end hear it, once each."""
+    hears = tuple(happening.do for happening in hearing)
 
     def end(run: Run) -> None:
-        run.left = iter(hearing)
+        run.left = iter(hears)
         run.outcome = Outcome.STOPPED if run.stopping else Outcome.COMPLETED
-        for happening in run.left:
-            happening.do(run)
+        for hear in run.left:
+            hear(run)
 
     return Happening(end, "end", note=", ".join(happening.name for happening in hearing))

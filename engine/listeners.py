@@ -160,14 +160,14 @@ def listen(callback: object, vocabulary: Vocabulary, taken: Collection[str]) -> 
 
 def hearing(function: Hear, event: Enum, which: Filter, order: int, taken: Collection[str]) -> Listener:
     """A plain function that hears one event."""
-    _check_signature(function, f"on({name_of(event)!r})")
+    check_signature(function, f"on({name_of(event)!r})")
     name = _unique(_name(function), taken)
     return Listener(name, function, {event: function}, {}, which, *_placed(name, order, ()))
 
 
 def answering(function: Answer, guard: Enum, order: int, taken: Collection[str]) -> Listener:
     """A plain function that answers one guard."""
-    _check_signature(function, f"guard({name_of(guard)!r})")
+    check_signature(function, f"guard({name_of(guard)!r})")
     name = _unique(_name(function), taken)
     return Listener(name, function, {}, {guard: function}, Filter(), *_placed(name, order, ()))
 
@@ -251,11 +251,11 @@ def _refuse_misspelt(name: str, attribute: str, vocabulary: Vocabulary) -> None:
 
 def _method(callback: object, attribute: str) -> Callable[[Run], Any]:
     method = getattr(callback, attribute)
-    _check_signature(method, f"{type(callback).__name__}.{attribute}")
+    check_signature(method, f"{type(callback).__name__}.{attribute}")
     return method  # type: ignore[no-any-return]  # its signature was just checked
 
 
-def _check_signature(function: object, where: str) -> None:
+def check_signature(function: object, where: str) -> None:
     """Refuse what cannot be called as `function(run)`."""
     given = repr(function)
     if callable(function):

@@ -7,7 +7,7 @@
 # state is to write nothing where that state comes next anyway, `continue` or `break` where the loop around leads there,
 # and the state itself otherwise; so the few states in which a run stops are written at each place that stops.
 #
-# Nothing is decided here: an arrow that is not in the table cannot be written.  Names are made from those of states,
+# Nothing is decided here: a row that is not in the table cannot be written.  Names are made from those of states,
 # guards and callbacks, by letters, digits and underscores alone, and no two things have one name.
 """
 
@@ -24,7 +24,7 @@ from types import CodeType
 from attrs import define, evolve, field, frozen
 
 from engine.drive import unexpected
-from engine.link import Arrow, Group, Happening, Linked, Node
+from engine.link import Happening, Linked, LinkedGroup, LinkedRow, LinkedState
 from engine.run import Run
 from states.errors import StateloopError
 from states.names import name_of
@@ -37,7 +37,7 @@ COPIES = 8
 
 
 class NotNested(StateloopError):
-    """The ways of a machine cannot be written as nested loops; its table is walked instead."""
+    """The ways of a machine cannot be written as nested loops; its table is followed instead."""
 
 
 @frozen
@@ -118,16 +118,16 @@ def source(linked: Linked) -> Source:
 class _Writer:
     linked: Linked
     names: Names = field(factory=lambda: Names({"unexpected": unexpected}))
-    nodes: dict[Enum, Node] = field(init=False)
+    states: dict[Enum, LinkedState] = field(init=False)
     shape: Shape = field(init=False)
     # How many rows may still be written.
     room: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Look at the graph."""
-        self.nodes = _reached(self.linked.start)
+        self.states = _reached(self.linked.start)
         self.room = COPIES * len(self.linked.machine.rows)
-        leads = {state: [a.row.dest for g in node.groups for a in g.arrows] for state, node in self.nodes.items()}
+        leads = {s: [row.dest.state for group in at.groups for row in group.rows] for s, at in self.states.items()}
         self.shape = shape(self.linked.start.state, leads)
         if not self.shape.nests:
             raise NotNested(f"{self.linked.machine.name} goes round a cycle that can be entered at more than one state")
@@ -155,7 +155,7 @@ class _Writer:
     def _state(self, state: Enum, here: Place) -> Code:
         """A state and all that comes after it; in a loop, if it is the header of one."""
         here = evolve(here, way=(*here.way, state))
-        if not self.nodes[state].groups:
+        if not self.states[state].groups:
             return Code(("return",), falls=False)
         loop = self.shape.loops.get(state)
         if loop is None:
@@ -167,47 +167,47 @@ class _Writer:
     def _once(self, state: Enum, here: Place) -> Code:
         """A state, then those that it dominates and in which several ways meet, one after the other."""
         joins = [*(join for join in self.shape.joins.get(state, ()) if join is not here.next), here.next]
-        code = self._groups(self.nodes[state], evolve(here, next=joins[0]))
+        code = self._groups(self.states[state], evolve(here, next=joins[0]))
         for join, following in pairwise(joins):
             if code.falls and join is not None:
                 then = self._state(join, evolve(here, next=following))
                 code = Code((*code.lines, *then.lines), then.falls)
         return code
 
-    def _groups(self, node: Node, here: Place) -> Code:
+    def _groups(self, at: LinkedState, here: Place) -> Code:
         """What is done in a state, and what follows from each report."""
-        if node.action is None:
-            return self._group(node.groups[0], here)
-        does = f"trigger = {self.names(name_of(node.state), node.action)}(run)"
-        codes = [(self._constant(group.trigger), self._group(group, here)) for group in node.groups]
+        if at.action is None:
+            return self._group(at.groups[0], here)
+        does = f"trigger = {self.names(name_of(at.state), at.action)}(run)"
+        codes = [(self._constant(group.trigger), self._group(group, here)) for group in at.groups]
         wrong = Code((f"raise unexpected(run, trigger, {', '.join(trigger for trigger, _ in codes)})",), falls=False)
         *jumps, (trigger, last) = sorted(codes, key=lambda code: code[1].falls)
         if any(code.falls for _, code in jumps):
-            code = choice([(f"trigger is {trigger}", code) for trigger, code in codes], wrong)
+            code = choice([(f"trigger is {trigger}:", code) for trigger, code in codes], wrong)
         else:
             code = choice(
-                [*((f"trigger is {t}", code) for t, code in jumps), (f"trigger is not {trigger}", wrong)], last
+                [*((f"trigger is {t}:", code) for t, code in jumps), (f"trigger is not {trigger}:", wrong)], last
             )
         return Code((does, *code.lines), code.falls)
 
-    def _group(self, group: Group, here: Place) -> Code:
+    def _group(self, group: LinkedGroup, here: Place) -> Code:
         """What is heard first, and the rows to choose from."""
-        guarded, (last,) = group.arrows[:-1], group.arrows[-1:]
+        guarded, (last,) = group.rows[:-1], group.rows[-1:]
         assert last.ask is None, "the last row of a group has no guard"
-        code = choice([(self._asks(arrow), self._arrow(arrow, here)) for arrow in guarded], self._arrow(last, here))
+        code = choice([(self._asks(row), self._row(row, here)) for row in guarded], self._row(last, here))
         return Code((*self._happen(group.first), *code.lines), code.falls)
 
-    def _arrow(self, arrow: Arrow, here: Place) -> Code:
+    def _row(self, row: LinkedRow, here: Place) -> Code:
         """A row that is taken: it is remembered, the state moves, what is heard on the way, and where it leads."""
         self.room -= 1
         if self.room < 0:
             raise NotNested(f"{self.linked.machine.name} has no nested form that is as short as its table")
-        number = self.linked.machine.rows.index(arrow.row)
-        there = self._go(arrow.row.dest, here)
+        number = self.linked.machine.rows.index(row.transition)
+        there = self._go(row.transition.dest, here)
         lines = (
-            f"remember({self.names(f'row_{number}', arrow.row)})  # {visible(str(arrow.row))}",
-            f"run.state = {self._constant(arrow.row.dest)}",
-            *self._happen(arrow.heard),
+            f"remember({self.names(f'row_{number}', row.transition)})  # {visible(str(row.transition))}",
+            f"run.state = {self._constant(row.transition.dest)}",
+            *self._happen(row.heard),
         )
         return Code((*lines, *there.lines), there.falls)
 
@@ -216,13 +216,15 @@ class _Writer:
             note = f"  # {visible(happening.note)}" if happening.note else ""
             yield (happening.code or f"{self.names(happening.name, happening.do)}(run)") + note
 
-    def _asks(self, arrow: Arrow) -> str:
+    def _asks(self, row: LinkedRow) -> str:
         """The condition on which a row is taken; a stop that only `run.stop` can ask for costs a look at its wish."""
-        assert arrow.ask is not None, "only guarded rows are asked"
-        rows = [row for row in self.linked.machine.rows if row.guard is arrow.row.guard]
-        name = arrow.ask.name if len(rows) == 1 else f"{arrow.ask.name}_in_{name_of(arrow.row.source)}"
-        call = f"{self.names(name, arrow.ask.do)}(run)"
-        return f"{arrow.ask.wish}.reason is not None and {call}" if arrow.ask.wish else call
+        assert row.ask is not None, "only guarded rows are asked"
+        alone = [other.guard for other in self.linked.machine.rows].count(row.transition.guard) == 1
+        name = row.ask.name if alone else f"{row.ask.name}_in_{name_of(row.transition.source)}"
+        call = f"{self.names(name, row.ask.do)}(run)"
+        if row.ask.wish:
+            return f"{row.ask.wish}.reason is not None and {call}:"
+        return f"{call}:  # asks {visible(', '.join(row.ask.who))}"
 
     def _constant(self, word: Enum | None) -> str:
         assert word is not None, "a state that reports has triggers"
@@ -230,15 +232,15 @@ class _Writer:
 
 
 def choice(yes: Sequence[tuple[str, Code]], otherwise: Code) -> Code:
-    r"""The first of these codes whose condition holds, or the last one.
+    r"""The first of these codes whose condition holds, or the last one; a condition ends with its colon.
 
     Example:
         >>> jump, work = Code(("return",), falls=False), Code(("work()",))
-        >>> print("\n".join(choice([("done", jump)], work).lines))
+        >>> print("\n".join(choice([("done:", jump)], work).lines))
         if done:
             return
         work()
-        >>> print("\n".join(choice([("a", work), ("b", work)], jump).lines))
+        >>> print("\n".join(choice([("a:", work), ("b:", work)], jump).lines))
         if a:
             work()
         elif b:
@@ -250,7 +252,7 @@ def choice(yes: Sequence[tuple[str, Code]], otherwise: Code) -> Code:
         return otherwise
     (condition, code), *others = yes
     rest = choice(others, otherwise)
-    lines = (f"if {condition}:", *code.inside())
+    lines = (f"if {condition}", *code.inside())
     if not code.falls:
         return Code((*lines, *rest.lines), rest.falls)
     if others and all(line.startswith((" ", "el")) for line in rest.lines[1:]):  # one `if`, with nothing behind it
@@ -258,12 +260,12 @@ def choice(yes: Sequence[tuple[str, Code]], otherwise: Code) -> Code:
     return Code((*lines, *(("else:", *rest.inside()) if rest.lines else ())))
 
 
-def _reached(start: Node) -> dict[Enum, Node]:
-    """The nodes that the arrows lead to: those of guards that nobody answers are gone."""
-    nodes, queue = {start.state: start}, [start]
+def _reached(start: LinkedState) -> dict[Enum, LinkedState]:
+    """The states that rows lead to; those behind a guard that nobody answers are not among them."""
+    reached, queue = {start.state: start}, [start]
     while queue:
-        for arrow in (arrow for group in queue.pop().groups for arrow in group.arrows):
-            if arrow.row.dest not in nodes:
-                nodes[arrow.row.dest] = arrow.node
-                queue.append(arrow.node)
-    return nodes
+        for row in (row for group in queue.pop().groups for row in group.rows):
+            if row.dest.state not in reached:
+                reached[row.dest.state] = row.dest
+                queue.append(row.dest)
+    return reached

@@ -3,7 +3,7 @@
 The engine's own callback `Metrics` is the first to hear, and uses nothing that a user's callback could not use.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from inspect import isclass
 from typing import Any, Protocol, runtime_checkable
@@ -12,10 +12,11 @@ import torch
 from attrs import define, field
 from torch import Tensor
 
-from engine.actions import loss_refused
+from engine.actions import loss_refused, no_gradient
 from engine.errors import ArgumentRefused, MetricRefused
 from engine.listeners import Callback
 from engine.run import Run
+from states.errors import shown, typed
 
 
 MetricFunction = Callable[[Any, Any], Tensor]
@@ -109,6 +110,8 @@ class Meter:
     means: tuple[tuple[Mean, MetricFunction], ...] = field(init=False)
     # Whether there is more than the loss.
     further: bool = field(init=False)
+    # Whether the objects have taken in a batch: many cannot compute before.
+    met: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         """One mean for each function."""
@@ -119,11 +122,9 @@ class Meter:
     def add(self, run: Run) -> None:
         """Take in the batch in hand."""
         loss, inputs = run.loss, run.inputs
-        if not isinstance(loss, Tensor):
-            raise loss_refused(run, f"a {type(loss).__name__}")
-        if loss.numel() != 1 and run.machine.gradients:
-            raise loss_refused(run, f"a tensor of shape {tuple(loss.shape)}")
-        size = inputs.shape[0] if isinstance(inputs, Tensor) and inputs.shape else batch_size(inputs)
+        if not isinstance(loss, Tensor) or (run.machine.gradients and loss.numel() != 1):
+            raise loss_refused(run, no_gradient(loss))
+        size = shape[0] if isinstance(inputs, Tensor) and (shape := inputs.shape) else batch_size(inputs, run.targets)
         self.loss.add(loss, size)
         if self.further:
             self._add_metrics(run, size)
@@ -135,12 +136,13 @@ class Meter:
                 mean.add(function(output, run.targets), size)
             for metric in self.objects.values():
                 metric.update(output, run.targets)
+        self.met = True
 
     def read(self) -> dict[str, float]:
-        """All values, as numbers on the host: `train_loss`, `valid_accuracy`, ..."""
+        """All values, as numbers on the host: `train_loss`, `valid_accuracy`, ...; nan where no batch came."""
         values = {mean.name: mean.value() for mean in (self.loss, *(mean for mean, _ in self.means))}
         for name, metric in self.objects.items():
-            values.update(_numbers(f"{self.prefix}_{name}", metric.compute()))
+            values.update(_numbers(f"{self.prefix}_{name}", metric.compute() if self.met else float("nan")))
         return values
 
 
@@ -155,23 +157,25 @@ class Metrics(Callback):
     def __init__(self, metrics: Mapping[str, MetricFunction | MetricObject]) -> None:
         if not isinstance(metrics, Mapping):
             raise ArgumentRefused(
-                f"metrics is a {type(metrics).__name__}",
+                f"metrics is {typed(metrics)}",
                 allowed="a dict of names and metrics",
                 instead='write metrics={"accuracy": ...}',
             )
         for name, metric in metrics.items():
             if name == "loss":
                 raise ArgumentRefused(
-                    f"the metric {metric!r} is called 'loss'",
+                    f"the metric {shown(metric)} is called 'loss'",
                     allowed="any other name",
                     instead="call it what it measures; train_loss and valid_loss are there already",
                 )
             if isclass(metric) or (not isinstance(metric, MetricObject) and not callable(metric)):
                 raise ArgumentRefused(
-                    f"the metric {name!r} is {metric!r}",
+                    f"the metric {name!r} is {shown(metric)}",
                     allowed="a function (output, target) -> tensor, or a torchmetrics metric",
                     instead="pass the function itself, or an instance of the metric",
                 )
+            if isinstance(metric, MetricObject):
+                _copied(name, metric)
         self.objects = {name: metric for name, metric in metrics.items() if isinstance(metric, MetricObject)}
         self.functions: dict[str, MetricFunction] = {
             name: metric for name, metric in metrics.items() if not isinstance(metric, MetricObject)
@@ -216,30 +220,47 @@ class Metrics(Callback):
         return Meter(prefix, self.functions, {name: _fresh(metric, run) for name, metric in self.objects.items()})
 
 
-def batch_size(inputs: Any) -> int:  # noqa: ANN401  # a batch may be anything
-    """The number of samples: the length of the first tensor found in the inputs; 1 if there is none.
+def batch_size(inputs: Any, targets: Any = None) -> int:  # noqa: ANN401  # a batch may be anything
+    """The number of samples: the length of the first tensor in the inputs, or else in the targets; 1 if there is none.
+
+    A tensor of shape `()` has no length and is passed over.
 
     Example:
-        >>> batch_size(torch.zeros(5, 2)), batch_size({"a": [torch.zeros(3)]}), batch_size("x")
-        (5, 3, 1)
+        >>> batch_size(torch.zeros(5, 2)), batch_size({"t": torch.tensor(1.0), "a": [torch.zeros(3)]})
+        (5, 3)
+        >>> batch_size(["a", "b"], torch.zeros(2)), batch_size("x")
+        (2, 1)
     """
-    first = _first_tensor(inputs)
-    return first.size(0) if first is not None and first.dim() else 1
+    return next((length for part in (inputs, targets) for length in _lengths(part)), 1)
 
 
-def _first_tensor(value: Any) -> Tensor | None:  # noqa: ANN401  # a batch may be anything
+def _lengths(value: Any) -> Iterator[int]:  # noqa: ANN401  # a batch may be anything
     if isinstance(value, Tensor):
-        return value
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    return next((first for part in parts if (first := _first_tensor(part)) is not None), None)
+        yield from value.shape[:1]
+    elif isinstance(value, Mapping):
+        yield from (length for part in value.values() for length in _lengths(part))
+    elif isinstance(value, tuple | list):
+        yield from (length for part in value for length in _lengths(part))
 
 
 def _fresh(metric: MetricObject, run: Run) -> MetricObject:
     """A copy with its own sums, on the run's device."""
-    fresh = deepcopy(metric)
+    fresh = _copied("", metric)
     fresh.reset()
     move = getattr(fresh, "to", None)
     return fresh if move is None else move(run.device)
+
+
+def _copied(name: str, metric: MetricObject) -> MetricObject:
+    """A copy: each pass over a loader has its own sums.  What cannot be copied is refused before any run."""
+    try:
+        return deepcopy(metric)
+    except Exception as error:
+        raise ArgumentRefused(
+            f"the metric {name!r} is {typed(metric)} that cannot be copied: {error}",
+            allowed="a metric that copy.deepcopy can copy: each pass over a loader has sums of its own",
+            instead="keep locks, files and handles out of it, or compute it in a callback",
+        ) from error
 
 
 def _numbers(name: str, value: Any) -> dict[str, float]:  # noqa: ANN401  # what compute() gave
@@ -255,7 +276,7 @@ def _numbers(name: str, value: Any) -> dict[str, float]:  # noqa: ANN401  # what
         return {name: float(value)}
     except (TypeError, ValueError) as error:
         raise MetricRefused(
-            f"{name} is {value!r}, a {type(value).__name__}",
+            f"{name} is {shown(value)}, {typed(value)}",
             allowed="one number, or a dict of numbers",
             instead="pass a metric whose compute() gives a number",
         ) from error

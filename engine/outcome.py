@@ -19,6 +19,10 @@ class Outcome(Enum):
     FAILED = "an exception ended the run"
 
 
+# Who is said to have stopped a run when it was asked for by `run.stop`.
+ASKED = "run.stop"
+
+
 @frozen
 class Verdict:
     """One yes of one guard: who gave it, on which transition, why, and when.
@@ -45,7 +49,8 @@ class Verdict:
         between = self.transition.source is State.TRAIN
         where = f"before epoch {self.epoch}" if between else f"epoch {self.epoch}, batch {self.batch_index}"
         when = f"{where}, update {self.updates}"
-        return f"{name_of(self.guard)} by {self.who} ({when}): {self.reason}"
+        said = f": {self.reason}" if self.who == ASKED else ""  # a guard's yes says no more than that
+        return f"{name_of(self.guard)} by {self.who} ({when}){said}"
 
 
 @define(eq=False)
@@ -69,4 +74,4 @@ class Tally:
 
     def __str__(self) -> str:
         last = f"epoch {self.last_epoch}, batch {self.last_batch_index}, update {self.last_updates}"
-        return f"{name_of(self.guard)} by {self.who}: {self.count} times, last at {last}"
+        return f"{name_of(self.guard)} by {self.who}: {self.count} time{'' if self.count == 1 else 's'}, last at {last}"

@@ -31,12 +31,22 @@ def joined(outputs: Sequence[Any]) -> Any:  # noqa: ANN401  # whatever the model
         torch.Size([3, 3])
         >>> {key: value.shape for key, value in joined([{"a": torch.zeros(2)}, {"a": torch.zeros(2)}]).items()}
         {'a': torch.Size([4])}
+        >>> len(joined([torch.zeros(2, 3), torch.zeros(2, 4)]))  # these do not fit together
+        2
     """
     first = outputs[0]
     if isinstance(first, Tensor):
-        return torch.cat(list(outputs)) if first.dim() else torch.stack(list(outputs))
+        return _put_together(outputs)
     if isinstance(first, dict):
         return {key: joined([output[key] for output in outputs]) for key in first}
     if type(first) in (tuple, list):
         return type(first)(joined(parts) for parts in zip(*outputs, strict=True))
     return list(outputs)
+
+
+def _put_together(outputs: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """Tensors that agree in all but their first dimension as one; a list of those that do not."""
+    fits = len({(output.dim(), output.shape[1:]) for output in outputs}) == 1
+    if not fits:
+        return list(outputs)
+    return torch.cat(list(outputs)) if outputs[0].dim() else torch.stack(list(outputs))

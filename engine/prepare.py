@@ -8,17 +8,18 @@ import torch
 from attrs import define, field, frozen
 from torch import optim
 
-from engine.actions import Action, built_in
+from engine.actions import LOOKS_AT, Action, built_in
 from engine.asking import Asker
-from engine.closure import needs_closure, step_with_closure
-from engine.drive import drive, walk
-from engine.errors import ArgumentRefused
+from engine.closure import Closing, needs_closure
+from engine.drive import drive, follow
+from engine.errors import ArgumentRefused, CallbackRefused
 from engine.link import Ears, Linked, ears_of, link
-from engine.listeners import Listener
+from engine.listeners import Listener, check_signature
 from engine.loop import NotNested, source
 from engine.outcome import Tally
 from engine.run import Do, Run, held_by
 from states import Machine, State, Trigger
+from states.errors import nearest, typed
 from states.names import name_of
 
 
@@ -45,11 +46,46 @@ class Kit:
             actions[state] = Action(do, _reports_of_held(machine, state))
         for state, given in self.given.items():
             if state in machine.states:
-                actions[state] = given if isinstance(given, Action) else Action(given, _declared(state, actions))
+                actions[state] = _given(given, state, machine, actions)
         if needs_closure(self.optimizer) and State.STEP in actions and State.STEP not in self.given:
-            again = (actions[state].do for state in (State.FORWARD, State.LOSS, State.BACKWARD))
-            actions[State.STEP] = Action(step_with_closure(*again), actions[State.STEP].reports)
+            actions.update(_closing(machine, actions))
         return actions if machine.gradients else _without_gradients(machine, actions)
+
+    def check(self, machines: Sequence[Machine]) -> None:
+        """Refuse actions that could never run, and machines that do not count what the engine's own actions look at.
+
+        Raises:
+            ArgumentRefused: with the state that is meant.
+            MachineRefused: an action may report a trigger that no row takes, or the reverse.
+        """
+        if not isinstance(self.given, Mapping):
+            raise ArgumentRefused(
+                f"actions is {typed(self.given)}",
+                allowed="a dict of states and actions",
+                instead="write actions={State.FORWARD: output_from(lambda run: ...)}",
+            )
+        acting = {s: s for machine in machines for s in machine.states if not machine.decides(s)}
+        taken = {
+            *(machine.initial for machine in machines),
+            *(final for machine in machines for final in machine.finals),
+        }
+        for state, given in self.given.items():
+            if state not in acting or state in taken:
+                raise _no_such_action(state, [s for s in acting if s not in taken])
+            _check_action(state, given.do if isinstance(given, Action) else given)
+        for machine in machines:
+            self._check_counters(machine)
+
+    def _check_counters(self, machine: Machine) -> None:
+        counted = {count.counter for count in machine.counts}
+        for state, counter in LOOKS_AT.items():
+            if state in machine.states and state not in self.given and counter not in counted:
+                raise ArgumentRefused(
+                    f"the engine's action for {name_of(state)} looks at run.{name_of(counter)}, and the machine "
+                    f"{machine.name!r} never moves that counter",
+                    allowed=f"a machine with a Count of Counter.{counter.name} in its counts, or an action of your own",
+                    instead="take over the counts that it needs: Machine(..., counts=TRAINING.counts)",
+                )
 
     def reports(self, machine: Machine) -> dict[Enum, tuple[Enum, ...]]:
         """What the actions of a machine declare that they may report."""
@@ -77,9 +113,13 @@ class Preparation:
 
     def drive(self, run: Run) -> None:
         """Run a machine from its initial state to the end."""
-        if run.machine not in self.ready:
-            self.ready[run.machine] = self._prepare(run.machine)
-        drive(run, *self.ready[run.machine])
+        drive(run, *self.prepared(run.machine))
+
+    def prepared(self, machine: Machine) -> tuple[Linked, Callable[[Run], None]]:
+        """The linked rows of a machine and the loop that they come to, made once."""
+        if machine not in self.ready:
+            self.ready[machine] = self._prepare(machine)
+        return self.ready[machine]
 
     def linked(self, machine: Machine) -> Linked:
         """The rows of a machine, linked to those who act, listen and answer."""
@@ -91,27 +131,70 @@ class Preparation:
     def _prepare(self, machine: Machine) -> tuple[Linked, Callable[[Run], None]]:
         linked = self.linked(machine)
         if self.kit.checked:
-            return linked, partial(walk, linked=linked)
+            return linked, partial(follow, linked=linked)
         try:
             return linked, source(linked).compiled()
         except NotNested:
-            return linked, partial(walk, linked=linked)
+            return linked, partial(follow, linked=linked)
 
     def _hold(self, machine: Machine, state: Enum) -> Do:
         """The action of a state that holds a machine: run it, with a run of its own, on the validation loader."""
         held, stops = machine.holds[state], (state, Trigger.VALIDATION_STOPPED) in machine.groups
 
         def hold(run: Run) -> Enum:
-            inner = held_by(run, held)
-            self.drive(inner)
-            return Trigger.VALIDATION_STOPPED if stops and inner.stopping else Trigger.VALIDATED
+            self.drive(held_by(run, held))
+            return Trigger.VALIDATION_STOPPED if stops and run.stopping else Trigger.VALIDATED
 
         return hold
+
+
+def _check_action(state: Enum, do: object) -> None:
+    """Refuse what cannot be called with a run alone."""
+    try:
+        check_signature(do, f"actions[{state}]")
+    except CallbackRefused as refused:
+        raise ArgumentRefused(
+            refused.what,
+            allowed="a function that takes one argument, the run, and returns a trigger; or an Action",
+            instead="write def action(run): ...; return Trigger.X, or make one with output_from or loss_from",
+        ) from None
+
+
+def _no_such_action(state: object, known: Sequence[Enum]) -> ArgumentRefused:
+    names = {name_of(s): s for s in known}
+    right = names.get(state.lower()) if isinstance(state, str) else None
+    return ArgumentRefused(
+        f"actions has {state!r}, and no action of that state can be replaced",
+        allowed=", ".join(names),
+        instead=f"write {right}, the member itself" if right else nearest(name_of(state), names),
+    )
+
+
+def _closing(machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
+    """The actions of a step that needs a closure."""
+    states = (State.FORWARD, State.LOSS, State.BACKWARD)
+    if missing := [name_of(state) for state in states if state not in actions]:
+        raise ArgumentRefused(
+            f"the optimizer evaluates the loss anew, and the machine {machine.name!r} has no {', '.join(missing)}",
+            allowed="a machine with forward, loss and backward, or an optimizer whose step needs no closure",
+            instead="give the machine these states, or replace the action of State.STEP",
+        )
+    closing = Closing(*(actions[state].do for state in states))
+    does = {State.FORWARD: closing.forward, State.LOSS: closing.loss, State.STEP: closing.step}
+    return {state: Action(do, actions[state].reports) for state, do in does.items()}
 
 
 def _reports_of_held(machine: Machine, state: Enum) -> tuple[Enum, ...]:
     stops = (state, Trigger.VALIDATION_STOPPED) in machine.groups
     return (Trigger.VALIDATED, Trigger.VALIDATION_STOPPED) if stops else (Trigger.VALIDATED,)
+
+
+def _given(given: Action | Do, state: Enum, machine: Machine, actions: Mapping[Enum, Action]) -> Action:
+    """A user's action, as one of this machine: what only a training can have spent is not reported in a validation."""
+    if not isinstance(given, Action):
+        return Action(given, _declared(state, actions))
+    limited = (state, Trigger.UPDATES_SPENT) in machine.groups
+    return Action(given.do, tuple(t for t in given.reports if limited or t is not Trigger.UPDATES_SPENT))
 
 
 def _declared(state: Enum, actions: Mapping[Enum, Action]) -> tuple[Enum, ...]:

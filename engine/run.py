@@ -15,7 +15,6 @@ from states.names import name_of
 
 
 if TYPE_CHECKING:
-    from engine.link import Happening
     from engine.metrics import Meter
 
 # The guards that `run.stop(scope="epoch")` answers; every other stop guard is answered by `run.stop`.
@@ -29,9 +28,11 @@ REMEMBERED = 8
 
 @define(eq=False)
 class Wish:
-    """A stop that was asked for and not granted yet; a held run shares that of its parent."""
+    """A stop that was asked for and not granted yet."""
 
     reason: str | None = None
+    # In which epoch, where a stop of the epoch was asked for: it is void in all others.
+    epoch: int = -1
 
 
 @define(eq=False, kw_only=True)
@@ -39,7 +40,7 @@ class Run:
     """Everything mutable of one run.  Callbacks, guards and actions get it as their only argument.
 
     Callbacks may read everything, and write what they mean to change: `inputs`, `targets`, `output`, `loss`, the
-    model, the optimizer.  State and counters are written by the walk alone.
+    model, the optimizer.  State and counters are written by the engine alone.
 
     Example:
         >>> import torch
@@ -65,10 +66,10 @@ class Run:
 
     # The run that holds this one (a validation), if any.
     parent: "Run | None" = None
-    # What the run is doing now.  Written by the walk.
+    # What the run is doing now.  Written by the engine.
     state: Enum
 
-    # Counters, moved where the machine's `counts` say.  Invariant: 0 <= window, batch_index <= batches_done.
+    # Counters, moved where the machine's `counts` say, and nowhere else.  None is ever negative.
     epoch: int = 0  # epochs ended; while one is open, its number, from 0
     batch_index: int = 0  # batches ended since the loader was begun; while one is open, its number, from 0
     batches_done: int = 0  # training batches ended in the whole run, skipped ones too
@@ -101,7 +102,7 @@ class Run:
     # Ours alone: the open iterator, the accumulated metrics, the modes to put back, the stops asked for,
     # and who has not heard the last end yet.
     iterator: Iterator[Any] | None = None
-    left: "Iterator[Happening] | None" = None
+    left: "Iterator[Callable[[Run], object]] | None" = None
     meter: "Meter | None" = None
     modes: list[tuple[nn.Module, bool]] = field(factory=list)
     wish: Wish = field(factory=Wish)
@@ -121,9 +122,10 @@ class Run:
                 loader in hand: flush, validation and the next epoch go on.
 
         Raises:
-            ArgumentRefused: an empty reason, an unknown scope, or `"epoch"` where the machine has none to stop.
+            ArgumentRefused: an empty reason, an unknown scope, or `"epoch"` where no epoch is open to be stopped.
 
-        Several may ask; the first reason is kept, and nobody can take a stop back.
+        Several may ask; the first reason is kept, and nobody can take a stop back.  A stop that is asked for when no
+        guard is left to grant it (in the last `epoch_end`, say) comes too late: all was done, the run is COMPLETED.
         """
         if not isinstance(reason, str) or not reason:
             raise ArgumentRefused(
@@ -143,8 +145,23 @@ class Run:
                 allowed="'run'",
                 instead="leave it out to stop the whole run",
             )
-        wish = self.wish if scope == "run" else self.epoch_wish
-        wish.reason = wish.reason or reason
+        if scope == "epoch" and not self._passing:
+            raise ArgumentRefused(
+                f"run.stop was given the scope 'epoch' in {self.where}, where no pass over a loader is open",
+                allowed="'run'; 'epoch' from its begin to its end",
+                instead="ask in epoch_begin or later",
+            )
+        if scope == "run":
+            self.wish.reason = self.wish.reason or reason
+        elif self.epoch_wish.reason is None or self.epoch_wish.epoch != self.epoch:
+            self.epoch_wish.reason, self.epoch_wish.epoch = reason, self.epoch
+
+    @property
+    def _passing(self) -> bool:
+        """Whether what `stop(scope="epoch")` would end is open: all the scopes of a state that asks for such a stop."""
+        scopes = self.machine.proof.scopes
+        asking = [scopes[row.source] for row in self.machine.rows if row.guard in OF_THE_EPOCH]
+        return any(scopes.get(self.state, ())[: len(stack)] == stack for stack in asking)
 
     @property
     def where(self) -> str:
@@ -181,6 +198,7 @@ def held_by(parent: Run, machine: Machine) -> Run:
         batches_done=parent.batches_done,
         stops=parent.stops,
         tallies=parent.tallies,
+        history=parent.history,
         wish=parent.wish,
     )
 

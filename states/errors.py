@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from states.rows import Transition
 
 
+# How much of a value is shown in a message, in characters.
+SHOWN = 80
+
+
 class StateloopError(Exception):
     """Something was asked of Stateloop that it refuses."""
 
@@ -33,6 +37,7 @@ class Rule(Enum):
     FINAL_LEFT = "a final state is left"
     FINAL_HEARS_MORE = "more than an end is heard in a final state"
     DEAD_END = "a state is a dead end"
+    INITIAL_DECIDES = "the initial state has no action"
     DECIDES_AND_REPORTS = "a state both decides and reports"
     LAST_ROW_GUARDED = "the last row of a group is guarded"
     NEVER_TAKEN = "a row can never be taken"
@@ -83,3 +88,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     match = get_close_matches(name, names, n=1)
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(names)}"
+
+
+def shown(value: object) -> str:
+    """A value for a message: its repr, cut where it gets long.
+
+    Example:
+        >>> shown(list(range(100)))
+        '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 2 ...'
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
+
+
+def typed(value: object) -> str:
+    """The type of a value for a message, with its article.
+
+    Example:
+        >>> typed(3), typed("three")
+        ('an int', 'a str')
+    """
+    kind = type(value)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

@@ -15,7 +15,7 @@ from states.names import Event, name_of
 
 
 @frozen
-class Verdict:
+class Judgement:
     """What a grammar says of a trace; true when the trace is a whole legal run.
 
     Attributes:
@@ -108,7 +108,7 @@ class Grammar:
                 moves[place][name_of(Event.EXCEPTION)] = dying
         return {**moves, dying: {name_of(self.outermost): EMPTY}, EMPTY: {}}
 
-    def judge(self, trace: Sequence[Enum | str]) -> Verdict:
+    def judge(self, trace: Sequence[Enum | str]) -> Judgement:
         """Say whether a trace is legal, whether it is so far, and if it is not, where it goes wrong."""
         names = tuple(name_of(event) if isinstance(event, Enum) else event for event in trace)
         place, wrong = self.whole, None
@@ -118,10 +118,10 @@ class Grammar:
                 wrong = index
                 break
             place = moves[name]
-        return Verdict(names, wrong is None and may_end(place), wrong, tuple(sorted(self.automaton[place])))
+        return Judgement(names, wrong is None and may_end(place), wrong, tuple(sorted(self.automaton[place])))
 
 
-def accepts(trace: Sequence[Enum | str], order: "Grammar | None" = None) -> Verdict:
+def accepts(trace: Sequence[Enum | str], order: "Grammar | None" = None) -> Judgement:
     """Judge a trace of events, members or their names, by a grammar: `TRAINING_ORDER` if none is given.
 
     Example:

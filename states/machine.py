@@ -1,13 +1,13 @@
 """What is a machine?  Rows with an initial and final states, proved when they are put together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 
 from attrs import field, frozen
 
-from states.names import Event, State, Trigger, name_of
+from states.names import Event, State, Trigger, is_stop, name_of
 from states.proof import Proof, examine
 from states.rows import Count, Transition
 
@@ -87,6 +87,24 @@ class Machine:
         for row in self.rows:
             groups[row.group] = (*groups.get(row.group, ()), row)
         return MappingProxyType(groups)
+
+    @cached_property
+    def stops(self) -> frozenset[Transition]:
+        """The rows that stop a run for good: those of a stop guard, to where no cycle can be reached any more."""
+        quiet = set(self.finals)
+        while more := {s for s in self.states if all(row.dest in quiet for row in self.rows_from(s))} - quiet:
+            quiet |= more
+        return frozenset(row for row in self.rows if row.guard and is_stop(row.guard) and row.dest in quiet)
+
+    @property
+    def within(self) -> "tuple[Machine, ...]":
+        """The machines that its states hold, and those that they hold, at any depth."""
+        return tuple(machine for held in self.holds.values() for machine in (held, *held.within))
+
+    def __reduce__(self) -> tuple[Callable[[], "Machine"], tuple[()]]:
+        """Copy and pickle a machine by its parts; it is proved again."""
+        parts = {name: getattr(self, name) for name in ("name", "initial", "finals", "rows", "counts", "gradients")}
+        return partial(Machine, holds=dict(self.holds), **parts), ()
 
     def rows_from(self, state: Enum) -> tuple[Transition, ...]:
         """The rows of one state."""

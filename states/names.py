@@ -76,25 +76,25 @@ class Event(Enum):
     LOSS_END = "loss_end"  # the loss is there, no gradient of this batch yet
     BACKWARD_BEGIN = "backward_begin"  # the last word on the loss
     BACKWARD_END = "backward_end"  # gradients of the window so far, summed; before the optimizer's step
-    STEP_BEGIN = "step_begin"  # gradients averaged over the window: clip here
+    STEP_BEGIN = "step_begin"  # gradients are the mean over the window: clip here
     STEP_END = "step_end"  # the weights have moved, the gradients are not zeroed yet
     BATCH_END = "batch_end"  # this batch ended in order, skipped or not
     EPOCH_END = "epoch_end"  # after validation
     TRAIN_END = "train_end"  # always comes, once, last
     VALIDATE_BEGIN = "validate_begin"  # the model is in evaluation mode
-    VALIDATE_BATCH_BEGIN = "validate_batch_begin"
-    VALIDATE_FORWARD_BEGIN = "validate_forward_begin"
-    VALIDATE_FORWARD_END = "validate_forward_end"
-    VALIDATE_LOSS_BEGIN = "validate_loss_begin"
-    VALIDATE_LOSS_END = "validate_loss_end"
-    VALIDATE_BATCH_END = "validate_batch_end"
+    VALIDATE_BATCH_BEGIN = "validate_batch_begin"  # as batch_begin; `run.parent` is the training, if one goes on
+    VALIDATE_FORWARD_BEGIN = "validate_forward_begin"  # as forward_begin
+    VALIDATE_FORWARD_END = "validate_forward_end"  # as forward_end
+    VALIDATE_LOSS_BEGIN = "validate_loss_begin"  # as loss_begin
+    VALIDATE_LOSS_END = "validate_loss_end"  # as loss_end
+    VALIDATE_BATCH_END = "validate_batch_end"  # as batch_end
     VALIDATE_END = "validate_end"  # metrics are computed, the mode is not put back yet
-    PREDICT_BEGIN = "predict_begin"
-    PREDICT_BATCH_BEGIN = "predict_batch_begin"
-    PREDICT_FORWARD_BEGIN = "predict_forward_begin"
-    PREDICT_FORWARD_END = "predict_forward_end"
-    PREDICT_BATCH_END = "predict_batch_end"
-    PREDICT_END = "predict_end"
+    PREDICT_BEGIN = "predict_begin"  # the model is in evaluation mode
+    PREDICT_BATCH_BEGIN = "predict_batch_begin"  # the inputs are there, on the device
+    PREDICT_FORWARD_BEGIN = "predict_forward_begin"  # as forward_begin
+    PREDICT_FORWARD_END = "predict_forward_end"  # as forward_end
+    PREDICT_BATCH_END = "predict_batch_end"  # the last word on the output that is kept
+    PREDICT_END = "predict_end"  # the mode is not put back yet
     STOP = "stop"  # a stop of the whole run was granted; heard before any end
     EXCEPTION = "exception"  # the run dies; only the outermost end follows
 
@@ -103,15 +103,15 @@ class Event(Enum):
 class Guard(Enum):
     """What a callback may decide: stop or skip.  A name that begins with `stop_` is a stop guard."""
 
-    STOP_TRAINING = "stop_training"  # end the whole run, in order
+    STOP_TRAINING = "stop_training"  # end the whole run, in order; an open window is not stepped
     STOP_EPOCH = "stop_epoch"  # leave the loader, then flush and validate as ever
     STOP_VALIDATE = "stop_validate"  # end this validation; training goes on
     STOP_PREDICT = "stop_predict"  # end this prediction
     SKIP_BATCH = "skip_batch"  # nothing is computed for this batch
     SKIP_BACKWARD = "skip_backward"  # the loss is computed, no gradient is
-    ACCUMULATE = "accumulate"  # keep the gradients, go on with the next batch
-    SKIP_STEP = "skip_step"  # drop the gradients, do not move the weights
-    SKIP_ZERO_GRAD = "skip_zero_grad"  # keep the gradients after the step
+    ACCUMULATE = "accumulate"  # the window stays open: keep the gradients, go on with the next batch
+    SKIP_STEP = "skip_step"  # drop the gradients of the window, do not move the weights; asked where a step is due
+    SKIP_ZERO_GRAD = "skip_zero_grad"  # keep the gradients after the step: the next window adds to them
     SKIP_VALIDATE = "skip_validate"  # no validation in this epoch
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from states.errors import MachineRefused
+from states.errors import MachineRefused, StateloopError, typed
 from states.names import name_of
 from states.paths import Path, Paths
 from states.rows import Transition
@@ -98,6 +98,9 @@ def prove(machine: "Machine", reports: Reports | None = None) -> Proof:
             evaluate  validate  (1 transitions away)
         ...
     """
+    if not hasattr(machine, "proof"):
+        msg = f"prove takes a Machine, not {typed(machine)}; an Engine proves its own: engine.prove()"
+        raise StateloopError(msg)
     if reports is not None and (broken := tuple(misreports(machine, reports))):
         raise MachineRefused(machine.name, broken)
     return machine.proof

@@ -5,10 +5,14 @@ from enum import Enum, unique
 
 from attrs import field, frozen
 
+from states.errors import StateloopError
 from states.names import Counter, name_of
 
 
 def _tuple(words: Iterable[Enum]) -> tuple[Enum, ...]:
+    if isinstance(words, Enum):
+        msg = f"{words} stands where several events may stand: write ({words},), with its comma"
+        raise StateloopError(msg)
     return tuple(words)
 
 

@@ -33,6 +33,9 @@ def _states(machine: "Machine", paths: Paths) -> Iterator[Offence]:
     home = {final for final in machine.finals if final in paths.ways}
     while more := {row.source for row in machine.rows if row.dest in home} - home:
         home |= more
+    if machine.decides(machine.initial):
+        text = f"{name_of(machine.initial)} is the initial state and decides: nothing would prepare the model"
+        yield Offence(Rule.INITIAL_DECIDES, text, ())
     for state in dict.fromkeys((*machine.states, *machine.finals)):
         way, name, rows = paths.ways.get(state), name_of(state), machine.rows_from(state)
         if way is None:
@@ -75,10 +78,10 @@ def _groups(machine: "Machine", paths: Paths) -> Iterator[Offence]:
             elif row.guard is not None and row.guard in guards[:index]:
                 yield Offence(Rule.GUARD_TWICE, f"{where}: {name_of(row.guard)} is asked twice", path)
             if row.first != rows[0].first:
-                text = f"{where}: {_events(row.first)} and {_events(rows[0].first)} cannot both be heard first"
+                text = f"{where}: {_listed(row.first)} and {_listed(rows[0].first)} cannot both be heard first"
                 yield Offence(Rule.FIRST_DIFFERS, text, path)
         if trigger is None and rows[0].first:
-            text = f"{where}: {_events(rows[0].first)} cannot be heard first where nothing is reported"
+            text = f"{where}: {_listed(rows[0].first)} cannot be heard first where nothing is reported"
             yield Offence(Rule.FIRST_DIFFERS, text, paths.paths.get(rows[0], ()))
 
 
@@ -186,17 +189,17 @@ def misreports(machine: "Machine", reports: Reports) -> Iterator[Offence]:
         declared = set(reports.get(state, ()))
         way, name = machine.proof.way(state), name_of(state)
         if taken and state not in reports:
-            yield Offence(Rule.NO_REPORT, f"{name} has no action, and its rows wait for {_events(taken)}", way)
+            yield Offence(Rule.NO_REPORT, f"{name} has no action, and its rows wait for {_listed(taken)}", way)
         elif missing := declared - taken:
             yield Offence(
-                Rule.REPORT_REFUSED, f"the action of {name} may report {_events(missing)}; no row takes it", way
+                Rule.REPORT_REFUSED, f"the action of {name} may report {_listed(missing)}; no row takes it", way
             )
         elif idle := taken - declared:
-            yield Offence(Rule.NO_REPORT, f"no action of {name} reports {_events(idle)}", way)
+            yield Offence(Rule.NO_REPORT, f"no action of {name} reports {_listed(idle)}", way)
 
 
-def _events(events: Iterable[object]) -> str:
-    return ", ".join(sorted(map(name_of, events))) or "nothing"
+def _listed(words: Iterable[object]) -> str:
+    return ", ".join(sorted(map(name_of, words))) or "nothing"
 
 
 def _round(ring: Path) -> str:

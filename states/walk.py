@@ -16,6 +16,8 @@ from states.rows import Transition, When
 
 
 Counters = Mapping[Counter, int]
+# For states that can report several triggers: which one, given the counters at that moment.
+Reporting = Mapping[Enum, Callable[[Counters], Enum]]
 # What a guard answers, given the counters at that moment.
 Answers = Callable[[Enum, Counters], bool]
 
@@ -44,7 +46,7 @@ class Plan:
     batches: int = 2
     valid_batches: int | None = None
     max_updates: int | None = None
-    reports: Mapping[Enum, Callable[[Counters], Enum]] = field(factory=dict, repr=False, hash=False)
+    reports: Reporting = field(factory=dict, repr=False, hash=False)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what could not be walked."""

@@ -17,7 +17,7 @@ from torch import nn
 from engine import Engine
 from engine.run import Run
 from states import State, Trigger
-from tests.bench.contenders import CONTENDERS, data
+from tests.bench.contenders import CONTENDERS, Batches, Contender, data
 
 
 BATCHES, ROUNDS = 2000, 20
@@ -33,21 +33,30 @@ def main() -> None:
 
 
 def speed() -> None:
-    """MLP 16-32-1, batches of 32 in a list, SGD; microseconds per batch and ratios to the baseline beside it."""
+    """MLP 16-32-1, batches of 32 in a list, SGD: what a batch costs, all that a run costs once included.
+
+    `once` is the time of a run of one batch: making the model, preparing, and what the first batch warms up.
+    """
     batches, seconds = data(BATCHES), {name: [] for name in CONTENDERS}
     losses = {name: run(batches) for name, (run, _) in CONTENDERS.items()}
     assert len(set(losses.values())) == 1, losses
     for _ in range(ROUNDS):
         for name, (run, _) in CONTENDERS.items():
-            begun = time.process_time()
-            run(batches)
-            seconds[name].append(time.process_time() - begun)
-    print(f"{'contender':<32} {'us/batch':>9} {'ratio':>7} {'(quartiles)':>16}   against")
+            seconds[name].append(spent(run, batches))
+    once = {name: median(spent(run, batches[:1]) for _ in range(20)) for name, (run, _) in CONTENDERS.items()}
+    print(f"{'contender':<32} {'us/batch':>9} {'ratio':>7} {'(quartiles)':>16} {'once, ms':>9}   against")
     for name, (_, baseline) in CONTENDERS.items():
         ratios = [mine / base for mine, base in zip(seconds[name], seconds[baseline], strict=True)]
         low, _, high = quantiles(ratios, n=4)
-        micros = median(seconds[name]) / BATCHES * 1e6
-        print(f"{name:<32} {micros:>9.1f} {median(ratios):>7.3f} {f'({low:.3f}..{high:.3f})':>16}   {baseline}")
+        micros, spread = median(seconds[name]) / BATCHES * 1e6, f"({low:.3f}..{high:.3f})"
+        print(f"{name:<32} {micros:>9.1f} {median(ratios):>7.3f} {spread:>16} {once[name] * 1e3:>9.1f}   {baseline}")
+
+
+def spent(run: Contender, batches: Batches) -> float:
+    """CPU seconds of one run."""
+    begun = time.process_time()
+    run(batches)
+    return time.process_time() - begun
 
 
 def memory(number: int = 1_000_000) -> None:

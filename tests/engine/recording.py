@@ -9,7 +9,7 @@ from torch import nn
 
 from engine import Callback, Engine
 from engine.run import Run
-from states import TRAINING, Counter, Event, Guard
+from states import TRAINING, Counter, Event, Guard, State
 from states.names import name_of
 from states.walk import Answers, Hearing, Plan, Step, walk
 
@@ -62,13 +62,14 @@ class Tiny:
     plan: Plan
     callbacks: Sequence[object] = ()
     checked: bool = False
+    actions: Mapping[State, Callable[[Run], Enum]] = field(factory=dict)
     engine: Engine = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         torch.manual_seed(0)
         model = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        self.engine = Engine(model, nn.MSELoss(), optimizer, self.callbacks, checked=self.checked)
+        self.engine = Engine(model, nn.MSELoss(), optimizer, self.callbacks, checked=self.checked, actions=self.actions)
 
     def fit(self) -> Run:
         plan = self.plan

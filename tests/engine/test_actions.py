@@ -17,6 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Rando
 
 from engine import Callback, Engine, Outcome, Run, State, loss_from, output_from
 from engine.batches import to_device
+from engine.errors import ArgumentRefused, OptimizerRefused
 from states import Trigger
 from states.names import name_of
 from tests.engine.tools import (
@@ -25,6 +26,7 @@ from tests.engine.tools import (
     answers,
     batches,
     hears,
+    refuses,
     same,
     small_engine,
     small_model,
@@ -535,7 +537,7 @@ def test_a_stop_of_the_epoch_before_its_first_batch_draws_none() -> None:
     assert (stream.drawn, run.batches_done, run.epoch, len(run.stops)) == (0, 0, 3, 3)
 
 
-@pytest.mark.parametrize("event", ["train_begin", "step_end", "validate_end", "epoch_end"])
+@pytest.mark.parametrize("event", ["step_end", "validate_end"])
 def test_a_stop_of_an_epoch_that_comes_when_its_loader_was_left_does_not_stop_the_next(event: str) -> None:
     asked: list[str] = []
 
@@ -548,6 +550,17 @@ def test_a_stop_of_an_epoch_that_comes_when_its_loader_was_left_does_not_stop_th
     run = engine.fit(batches(2), batches(1), epochs=3)
     assert asked
     assert (run.batches_done, run.stops) == (6, [])
+
+
+@pytest.mark.parametrize("event", ["train_begin", "epoch_end", "train_end"])
+def test_a_stop_of_an_epoch_is_refused_where_none_is_open(event: str) -> None:
+    """It would be forgotten in silence; what nobody can grant is not taken."""
+    engine = small_engine(hears(event, lambda run: run.stop("which one?", scope="epoch")))
+    with refuses(ArgumentRefused, "the scope 'epoch' in", "where no pass over a loader is open"):
+        engine.fit(batches(2), epochs=2)
+    engine = small_engine(hears("predict_begin", lambda run: run.stop("none at all", scope="epoch")))
+    with refuses(ArgumentRefused, "in a prediction, which has no row for it"):
+        engine.predict(batches(1))
 
 
 def test_a_stop_of_the_epoch_inside_a_validation_ends_that_validation_alone() -> None:
@@ -728,3 +741,190 @@ def test_what_stopped_a_training_does_not_stop_the_evaluation_after_it() -> None
     evaluated = engine.evaluate(loader)
     assert evaluated.outcome is Outcome.COMPLETED
     assert evaluated.batch_index == 3
+
+
+# --- What a callback puts in place of output or loss, and what is evaluated anew -------------------------------------
+
+
+def with_lbfgs(*callbacks: object, **more: object) -> Engine:
+    model = small_model()
+    return small_engine(*callbacks, model=model, optimizer=optim.LBFGS(model.parameters(), max_iter=4), **more)
+
+
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [("loss_end", "loss"), ("backward_begin", "loss"), ("forward_end", "output"), ("loss_begin", "output")],
+)
+def test_an_optimizer_with_a_closure_refuses_a_loss_that_it_could_not_evaluate_anew(event: str, what: str) -> None:
+    """The closure's later calls know the actions alone: half of the objective would be another."""
+
+    def put(run: Run) -> None:
+        setattr(run, what, getattr(run, what) * 2)
+
+    engine = with_lbfgs(hears(event, put))
+    before = weights_of(engine.model)
+    with refuses(
+        OptimizerRefused, f"a callback replaced run.{what}, and LBFGS evaluates the loss anew", f"{what}_from"
+    ):
+        engine.fit(batches(2))
+    assert same(before, weights_of(engine.model))
+
+
+def test_a_penalty_in_the_loss_action_is_evaluated_anew_as_in_a_plain_closure() -> None:
+    def penalised(run: Run) -> Tensor:
+        return nn.functional.mse_loss(run.output, run.targets) + 10 * run.model.weight.pow(2).sum()
+
+    engine = with_lbfgs(actions={State.LOSS: loss_from(penalised)})
+    engine.fit(batches(3))
+    model = small_model()
+    optimizer = optim.LBFGS(model.parameters(), max_iter=4)
+    for inputs, targets in batches(3):
+
+        def closure(inputs: Tensor = inputs, targets: Tensor = targets) -> Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(inputs), targets) + 10 * model.weight.pow(2).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+    assert same(weights_of(model), weights_of(engine.model))
+
+
+# --- Containers keep their types --------------------------------------------------------------------------------------
+
+
+class Record(dict):
+    """A batch whose entries can be reached as attributes."""
+
+    def __getattr__(self, name: str) -> object:
+        return self[name]
+
+
+class Edge(NamedTuple):
+    """A named tuple with a field that is called as a method of others."""
+
+    source: Tensor
+    to: Tensor
+
+
+def test_a_batch_keeps_the_types_of_its_containers() -> None:
+    record = Record(x=torch.ones(2), names=["a", "b"])
+    moved = to_device(record, torch.device("meta"))
+    assert (type(moved), moved.x.device.type, moved.names) == (Record, "meta", ["a", "b"])
+    assert record.x.device.type == "cpu"
+    edge = to_device(Edge(torch.ones(1), torch.ones(1)), torch.device("meta"))
+    assert (type(edge), edge.to.device.type) == (Edge, "meta")
+    packed = nn.utils.rnn.pack_sequence([torch.ones(3, 1), torch.ones(2, 1)])
+    assert type(to_device(packed, torch.device("cpu"))) is type(packed)
+
+
+def test_what_a_callback_puts_into_a_batch_is_not_in_the_loaders_own() -> None:
+    record = {"x": torch.ones(3, 2)}
+
+    def put(run: Run) -> None:
+        run.inputs["x"] = torch.zeros(3, 2)
+
+    engine = small_engine(
+        hears("batch_begin", put),
+        actions={
+            State.FORWARD: output_from(lambda run: run.model(run.inputs["x"])),
+            State.LOSS: loss_from(lambda run: run.output.mean()),
+        },
+    )
+    engine.fit([record])
+    assert torch.equal(record["x"], torch.ones(3, 2))
+
+
+def test_predictions_that_do_not_fit_together_come_as_a_list() -> None:
+    outputs = Engine(nn.Identity()).predict([torch.ones(2, 3), torch.ones(2, 4)])
+    assert [output.shape for output in outputs] == [(2, 3), (2, 4)]
+
+
+# --- What is cleared and put back -------------------------------------------------------------------------------------
+
+
+def test_gradients_that_the_optimizer_does_not_hold_are_cleared_at_the_beginning_too() -> None:
+    model = small_model()
+    model.weight.grad = torch.full((1, 2), 1e6)
+    seen: list[object] = []
+    engine = small_engine(model=model, optimizer=optim.SGD([model.bias], lr=0.1))
+    engine.on("train_begin")(lambda run: seen.append(run.model.weight.grad))
+    engine.fit(batches(1))
+    assert seen == [None]
+
+
+def test_the_batch_is_at_hand_in_the_events_of_a_flush() -> None:
+    sizes: list[int] = []
+    engine = small_engine(answers("accumulate", lambda run: True))
+    engine.on("step_begin")(lambda run: sizes.append(len(run.inputs)))
+    run = engine.fit(batches(3))
+    assert sizes == [3]
+    assert run.inputs is None
+
+
+# --- Stops ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_that_was_cut_short_does_not_say_that_all_was_done() -> None:
+    for stopping in (answers("stop_validate", lambda run: run.batch_index == 1), hears("validate_begin", _enough)):
+        run = small_engine(stopping).evaluate(batches(5))
+        assert (run.outcome, run.stopping, run.batch_index < 5) == (Outcome.STOPPED, True, True)
+    outer = small_engine(answers("stop_validate", lambda run: True)).fit(batches(2), batches(2), epochs=2)
+    assert (outer.outcome, outer.stopping, len(outer.history)) == (Outcome.COMPLETED, False, 2)
+
+
+def _enough(run: Run) -> None:
+    run.stop("enough", scope="epoch")
+
+
+def test_a_stop_inside_a_validation_is_one_of_the_training_from_that_moment_on() -> None:
+    seen: list[tuple[str, bool, bool]] = []
+    engine = small_engine(answers("stop_training", lambda run: run.parent is not None and run.batch_index == 1))
+    for event in ("validate_begin", "validate_batch_end", "stop", "validate_end"):
+        engine.on(event)(lambda run, event=event: seen.append((event, run.stopping, run.parent.stopping)))
+    run = engine.fit(batches(1), batches(3))
+    assert seen == [
+        ("validate_begin", False, False),
+        ("validate_batch_end", False, False),
+        ("stop", True, True),
+        ("validate_end", True, True),
+    ]
+    assert (run.outcome, run.history) == (Outcome.STOPPED, [])
+
+
+def test_a_guard_inside_a_validation_sees_the_history_of_the_training() -> None:
+    lengths: list[int] = []
+
+    def look(run: Run) -> bool:
+        if run.parent is not None:
+            lengths.append(len(run.history))
+        return False
+
+    small_engine(answers("stop_training", look)).fit(batches(1), batches(1), epochs=3)
+    assert lengths == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_stop_asked_for_when_nothing_is_left_to_stop_comes_too_late() -> None:
+    for event in ("epoch_end", "train_end"):
+        run = small_engine(hears(event, lambda run: run.stop("late"))).fit(batches(1))
+        assert (run.outcome, run.stops) == (Outcome.COMPLETED, [])
+
+
+class NoNote(Exception):  # an exception of the user's own
+    """An exception that nobody may write on."""
+
+    def add_note(self, note: str) -> None:
+        raise AttributeError(note)
+
+
+def test_an_exception_that_takes_no_note_reaches_the_caller_all_the_same() -> None:
+    error = NoNote("as it was")
+
+    def fail(run: Run) -> None:
+        raise error
+
+    engine = small_engine(hears("batch_begin", fail))
+    with pytest.raises(NoNote) as raised:
+        engine.fit(batches(1))
+    assert raised.value is error
+    assert [type(kept) for kept in engine.last_run.errors] == [NoNote, AttributeError]

@@ -27,6 +27,7 @@ from engine.errors import (
     OptimizerRefused,
 )
 from states import EVALUATION, TRAINING, Event, Guard, Machine, MachineRefused, Transition, Trigger, TriggerRefused
+from states.errors import typed
 from states.names import name_of
 from tests.engine.tools import (
     Recorder,
@@ -413,7 +414,7 @@ def test_an_iterable_that_yields_nothing_fails_in_fetch() -> None:
     ):
         engine.fit(Again())
     assert recorder.events == ["train_begin", "epoch_begin", "exception", "train_end"]
-    with refuses(LoaderRefused, "the loader gave no batch in fetch (epoch 0, batch 0, update 2)"):
+    with refuses(LoaderRefused, "the validation loader gave no batch in fetch (epoch 0, batch 0, update 2)"):
         engine.fit(batches(2), Again())
     for call in (engine.evaluate, engine.predict):
         with refuses(LoaderRefused, "the loader gave no batch"):
@@ -421,7 +422,11 @@ def test_an_iterable_that_yields_nothing_fails_in_fetch() -> None:
     still_works(engine)
 
 
-SPENT = ("already spent in fetch (epoch 1, batch 0", "begun once per epoch", "not iter(...) or a generator")
+SPENT = (
+    "is an iterator that gives nothing (any more) in fetch (epoch 1, batch 0",
+    "begun once per epoch",
+    "not iter(...) or a generator",
+)
 
 
 @pytest.mark.parametrize("once", [iter, lambda items: (item for item in items)], ids=["iterator", "generator"])
@@ -446,7 +451,7 @@ def test_a_stream_may_go_on_where_an_epoch_was_left() -> None:
 @pytest.mark.parametrize(
     ("batch", "what"),
     [
-        (torch.ones(3, 2), "a Tensor"),
+        (torch.ones(3, 2), "a torch.Tensor"),
         ([torch.ones(3, 2)], "a list of 1"),
         ((torch.ones(3, 2),) * 3, "a tuple of 3"),
         ({"x": torch.ones(3, 2)}, "a dict of 1"),
@@ -522,7 +527,7 @@ NO_LOSS = {
     "detached": (lambda output, targets: (output - targets).mean().detach(), "a tensor without a graph"),
     "float": (lambda output, targets: 0.5, "a float"),
     "None": (lambda output, targets: None, "a NoneType"),
-    "array": (lambda output, targets: np.float32(1), "a float32"),
+    "array": (lambda output, targets: np.float32(1), "a numpy.float32"),
     "tuple": (lambda output, targets: ((output - targets).mean(), 3), "a tuple"),
 }
 
@@ -686,8 +691,8 @@ NO_BOOL = [1, 0, None, "yes", 1.0, np.bool_(True), np.bool_(False), torch.tensor
 @pytest.mark.parametrize("verdict", NO_BOOL, ids=repr)
 def test_a_guard_that_answers_no_bool_is_refused(guard: str, verdict: object, checked: bool) -> None:
     engine = small_engine(answers(guard, lambda run: verdict), checked=checked)
-    said = (f"Answers answered the guard {guard} with {verdict!r}, a {type(verdict).__name__}", "allowed:  True, False")
-    with refuses(GuardRefused, *said, "return a comparison of numbers"):
+    said = (f"Answers answered the guard {guard} with {verdict!r}, {typed(verdict)}", "allowed:  True, False")
+    with refuses(GuardRefused, *said, "bool(...)", "a branch without a return gives None"):
         engine.fit(batches(1), batches(1))
     moved = guard in ("skip_zero_grad", "skip_validate")
     assert engine.last_run.updates == (1 if moved else 0)
@@ -856,10 +861,19 @@ def test_a_word_of_ones_own_machine_is_heard_though_a_built_in_machine_has_one_o
 
 
 @pytest.mark.parametrize(
-    ("state", "hint"), [("forward", "did you mean 'forward'?"), (My.SAMPLE, "known: average"), (3, "known: average")]
+    ("state", "hint"),
+    [
+        ("forward", "write State.FORWARD, the member itself"),
+        ("forwards", "did you mean 'forward'?"),
+        (My.SAMPLE, "known: average"),
+        (3, "known: average"),
+        (State.IDLE, "known: average"),
+        (State.BATCH, "did you mean"),
+        (State.DONE, "known: average"),
+    ],
 )
 def test_an_action_for_a_state_that_no_machine_has_is_refused(state: Any, hint: str) -> None:
-    with refuses(ArgumentRefused, f"actions has {state!r}", "idle, train", hint):
+    with refuses(ArgumentRefused, f"actions has {state!r}", "allowed:  train, window, fetch", hint):
         small_engine(actions={state: lambda run: None})
 
 
@@ -891,7 +905,7 @@ def test_an_action_that_reports_what_is_not_allowed_is_refused(reported: Any, ch
     assert "the action of forward reported" in text
     assert "in forward (epoch 0, batch 0, update 0)" in text
     assert "allowed:  output_ready" in text
-    assert "return one of these triggers" in text
+    assert "return one of these members of states.Trigger" in text
 
 
 # --- StopIteration ----------------------------------------------------------------------------------------------------

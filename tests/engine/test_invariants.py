@@ -1,15 +1,18 @@
 """Does the order always hold?  The eight invariants, over random plans, guards, stacks and faults."""
 
+import sys
 from collections.abc import Iterator
 from enum import Enum
+from types import FrameType
 
 import pytest
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Callback, Outcome
+from engine.drive import follow
 from engine.run import Run
 from states import TRAINING, Counter, Event, Guard, State, Transition
 from states.grammar import TRAINING_ORDER
@@ -269,10 +272,10 @@ def test_an_exception_in_any_action_ends_the_run_in_the_one_way(kind: type[BaseE
     acting = [state for state in TRAINING.states if not TRAINING.decides(state) and state is not State.DONE]
     for state in acting:
         log: list[Heard] = []
-        plan = Plan(epochs=2, batches=3, valid_batches=2)
-        tiny = Tiny(plan, [hears_everything("Ear", log)(), answers_by(script({"accumulate": [2]}))], checked=checked)
         error = kind(name_of(state))
-        fail_in(tiny, state, error)
+        tiny = failing_in(
+            state, error, [hears_everything("Ear", log)(), answers_by(script({"accumulate": [2]}))], checked
+        )
         with pytest.raises(kind) as raised:
             tiny.fit()
         assert raised.value is error
@@ -284,11 +287,83 @@ def test_an_exception_in_any_action_ends_the_run_in_the_one_way(kind: type[BaseE
             assert tiny.engine.last_run.state in (State.FAILED, State.INTERRUPTED)
 
 
-def fail_in(tiny: Tiny, state: Enum, error: BaseException) -> None:
-    def fail(run: Run) -> Enum:
+def failing_in(state: State, error: BaseException, callbacks: list[object], checked: bool) -> Tiny:
+    """A training in which the action of one state fails; that of IDLE, which nobody replaces, by its model."""
+
+    def fail(*_: object) -> Enum:
         raise error
 
-    tiny.engine.actions = {state: fail}
+    plan = Plan(epochs=2, batches=3, valid_batches=2)
+    tiny = Tiny(plan, callbacks, checked=checked, actions={} if state is State.IDLE else {state: fail})
+    if state is State.IDLE:
+        tiny.engine.model.zero_grad = fail
+    return tiny
+
+
+@frozen
+class Interrupter:
+    """Raises Ctrl-C before the n-th line of the loop that runs, or of `follow`.
+
+    Not inside of `end`: CPython looks for signals at calls and at jumps, and never between drawing one who is still to
+    hear and calling it.
+    """
+
+    at: int
+    lines: list[int] = field(factory=list)
+
+    def __enter__(self) -> None:
+        sys.settrace(self.trace)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def trace(self, frame: FrameType, event: str, argument: object) -> object:
+        code = frame.f_code
+        ours = code is follow.__code__ or (code.co_filename.startswith("<stateloop") and code.co_name != "<module>")
+        if not ours:
+            return None
+        if event == "line":
+            self.lines.append(frame.f_lineno)
+            if len(self.lines) == self.at:
+                raise KeyboardInterrupt
+        return self.trace
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_ctrl_c_at_any_line_of_the_loop_ends_the_run_in_the_one_way(checked: bool) -> None:
+    """Invariant 8, for an interrupt that comes between two lines: all of them, one after the other."""
+    plan, at, died = Plan(epochs=1, batches=1, valid_batches=1), 0, 0
+    said = [hearing.event for hearing in hearings(expected(plan, script({})))]
+    while True:
+        at += 1
+        log: list[Heard] = []
+        tiny = Tiny(plan, [hears_everything("first", log)(), hears_everything("second", log)()], checked=checked)
+        try:
+            with Interrupter(at):
+                tiny.fit()
+        except KeyboardInterrupt:
+            died += 1
+            check_interrupted(tiny, log, said)
+        else:
+            break
+    assert died == at - 1 > 50
+
+
+def check_interrupted(tiny: Tiny, log: list[Heard], said: list[Enum]) -> None:
+    """Both heard the same legal prefix, or the second missed the one event in between; and the end came once, last."""
+    run = tiny.engine.last_run
+    first, second = ([heard.event for heard in log if heard.who == who] for who in ("first", "second"))
+    assert run.outcome is Outcome.INTERRUPTED
+    if not log:  # before anything was heard
+        return
+    assert first[-1] is second[-1] is Event.TRAIN_END
+    assert first.count(Event.TRAIN_END) == second.count(Event.TRAIN_END) == 1
+    if Event.EXCEPTION not in first:  # it came when the end was being heard
+        assert first == second == said
+        return
+    died = first.index(Event.EXCEPTION)
+    assert first == [*said[:died], Event.EXCEPTION, Event.TRAIN_END]
+    assert second in (first, [*said[: died - 1], Event.EXCEPTION, Event.TRAIN_END])
 
 
 class FailsAtTheEnd(Callback):
@@ -338,6 +413,8 @@ def _tours() -> Iterator[tuple[Plan, dict[str, list[int]]]]:
     yield Plan(epochs=1, batches=1), {}
     yield Plan(epochs=2, batches=3, max_updates=2), {}
     yield plan, {"accumulate": [2]}
+    yield plan, {"accumulate": [2], "skip_step": [2]}  # the third asking is that of the flush
+    yield plan, {"accumulate": [2], "skip_zero_grad": [2]}
     for guard in Guard:
         yield plan, {name_of(guard): [0]}
     yield plan, {"stop_training": [1]}

@@ -443,7 +443,7 @@ def test_skips_are_counted_for_each_callback_and_the_last_is_kept(guard: str, ye
     assert (tally.guard, tally.who, tally.count) == (guard_word, "Answers", len(yes))
     assert (tally.last_epoch, tally.last_batch_index, tally.last_updates) == when[-1]
     assert tally.transition.source is SKIPS[guard]
-    times = f"{guard} by Answers: {len(yes)} times, last at epoch {when[-1][0]}"
+    times = f"{guard} by Answers: {len(yes)} time{'s' * (len(yes) != 1)}, last at epoch {when[-1][0]}"
     assert str(tally).startswith(times)
 
 

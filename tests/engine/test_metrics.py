@@ -1,7 +1,9 @@
 """Are losses and metrics right, and are they read once per pass?  Against computations that share no code with them."""
 
 import math
+import threading
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanSquaredError, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassRecall
 
 from engine import Engine, Outcome, Run, State, output_from
-from engine.metrics import Mean, batch_size
+from engine.errors import ArgumentRefused
+from engine.metrics import KEPT, Mean, batch_size
 from tests.engine.tools import (
     Batch,
     Count,
@@ -22,6 +25,7 @@ from tests.engine.tools import (
     answers,
     batches,
     hears,
+    refuses,
     same,
     small_engine,
     small_model,
@@ -364,3 +368,78 @@ def test_an_error_of_the_device_is_not_blamed_on_the_metric() -> None:
     mean.add(torch.tensor(1.0), size=1)
     with pytest.raises(RuntimeError, match="the device is lost"):
         mean.add(torch.tensor(1.0).as_subclass(Broken), size=1)
+
+
+# --- What is added up late ------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 4 * KEPT), st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_a_mean_that_is_added_up_in_parts_is_the_mean(number: int, sizes: list[int]) -> None:
+    """However many values, and wherever the parts end; against exact fractions."""
+    values = [torch.tensor(float(index % 17) / 8) for index in range(number)]
+    weights = [sizes[index % len(sizes)] for index in range(number)]
+    mean = Mean("loss")
+    for value, weight in zip(values, weights, strict=True):
+        mean.add(value, weight)
+    exact = sum(Fraction(value.item()) * weight for value, weight in zip(values, weights, strict=True))
+    if number:
+        assert mean.value() == pytest.approx(float(exact / sum(weights)), rel=1e-15)
+    else:
+        assert math.isnan(mean.value())
+
+
+def test_a_mean_keeps_few_values_however_many_come() -> None:
+    """Bounded memory: what waits to be added up never grows beyond a fixed number of tensors, without their graphs."""
+    mean = Mean("loss")
+    weight = torch.ones((), requires_grad=True)
+    for _ in range(10 * KEPT + 3):
+        mean.add(weight * 2, 1)
+        assert len(mean._values) < KEPT
+        assert not any(value.requires_grad for value in mean._values)
+    assert mean.value() == 2.0
+
+
+@pytest.mark.parametrize(
+    "stopping",
+    [
+        hears("epoch_begin", lambda run: run.stop("enough")),
+        answers("skip_batch", lambda run: True),
+        answers("stop_validate", lambda run: True),
+    ],
+    ids=["stopped before the first batch", "all batches skipped", "validation stopped at once"],
+)
+def test_a_metric_that_has_met_no_batch_is_not_asked_to_compute(stopping: object) -> None:
+    """Many cannot: the run would fail of its bookkeeping."""
+    engine = classifier({"auc": MulticlassAUROC(num_classes=3)})
+    engine.add(stopping)
+    run = engine.fit(classes([4, 4], 0), classes([9], 1))
+    assert run.outcome in (Outcome.COMPLETED, Outcome.STOPPED)
+    never = "valid_auc" if "stop_validate" in dir(stopping) else "train_auc"
+    assert math.isnan({"valid_auc": math.nan, **run.metrics}[never])
+
+
+class Locked(MeanSquaredError):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def test_a_metric_that_cannot_be_copied_is_refused_when_the_engine_is_made() -> None:
+    with refuses(ArgumentRefused, "the metric 'locked' is", "cannot be copied", "keep locks, files and handles out"):
+        classifier({"locked": Locked()})
+
+
+def test_the_targets_tell_the_size_of_a_batch_whose_inputs_do_not() -> None:
+    """Nine strings and one: the mean is that of ten samples."""
+    batch = [(["a"] * 9, torch.zeros(9, 1)), (["b"], torch.ones(1, 1))]
+    model = small_model()
+    engine = Engine(
+        model,
+        lambda output, targets: targets.mean() + 0 * output,
+        optim.SGD(model.parameters(), lr=0.0),
+        actions={State.FORWARD: output_from(lambda run: run.model.weight.sum())},
+    )
+    assert engine.fit(batch).history[0]["train_loss"] == pytest.approx(0.1)
+    assert batch_size({"t": torch.tensor(5.0), "x": torch.zeros(9, 1)}) == 9

@@ -93,8 +93,7 @@ class PlainLoop:
                 break
             self.one_batch()
         if self.window:
-            self.update("flush")
-            self.does("zero_grad")
+            self.steps("flush")
         if self.plan.valid_batches is None:
             return True
         if self.stops():
@@ -102,6 +101,15 @@ class PlainLoop:
         if self.asks("skip_validate"):
             return True
         return self.validates() and not self.stops()
+
+    def steps(self, state: str) -> None:
+        """The end of a window: in its last batch, or, part-filled, when the loader is left."""
+        if not self.asks("skip_step"):
+            self.update(state)
+            if self.asks("skip_zero_grad"):
+                return
+        self.does("zero_grad")
+        self.window = 0
 
     def stops(self) -> bool:
         if self.asks("stop_training"):
@@ -128,12 +136,7 @@ class PlainLoop:
         self.hears("backward_end")
         if self.asks("accumulate"):
             return
-        if not self.asks("skip_step"):
-            self.update("step")
-            if self.asks("skip_zero_grad"):
-                return
-        self.does("zero_grad")
-        self.window = 0
+        self.steps("step")
 
     def update(self, state: str) -> None:
         self.does("average")

@@ -1,5 +1,8 @@
 """Does the proof see every way to break a rule?  A small machine that keeps them all, and what is done to it."""
 
+import copy
+import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
@@ -17,6 +20,7 @@ from states import (
     Machine,
     MachineRefused,
     State,
+    StateloopError,
     Transition,
     Trigger,
     When,
@@ -107,6 +111,18 @@ BROKEN: Mapping[str, tuple[Rule, Draft]] = {
             Row(S.CLOSE, T.NO_VALIDATION, G.STOP_EPOCH, S.CLOSE),
             Row(S.CLOSE, T.NO_VALIDATION, None, S.CLOSE),
         ),
+    ),
+    "an initial state that decides": (
+        Rule.INITIAL_DECIDES,
+        GOOD.instead(0, Row(S.IDLE, None, None, S.EPOCH, (E.TRAIN_BEGIN,))),
+    ),
+    "a counter that no run has": (
+        Rule.UNKNOWN_WORD,
+        evolve(GOOD, counts=(Count(Mine.WARM, 1, When.BEFORE, E.BATCH_BEGIN),)),
+    ),
+    "a counter that moves by a text": (
+        Rule.UNKNOWN_WORD,
+        evolve(GOOD, counts=(Count(Counter.EPOCH, "1", When.BEFORE, E.BATCH_BEGIN),)),
     ),
     "a trigger in a state that decides": (
         Rule.DECIDES_AND_REPORTS,
@@ -297,3 +313,30 @@ def test_each_row_is_taken_on_a_shortest_path_by_pytransitions_too(built_in: Jud
 def test_proving_again_says_the_same(machine: Machine) -> None:
     assert prove(machine) == machine.proof
     assert str(prove(machine)).startswith(f"{machine.name}: proved for every answer of every guard")
+
+
+def test_one_event_without_its_comma_is_refused_with_the_comma() -> None:
+    with pytest.raises(StateloopError, match=re.escape("write (Event.TRAIN_BEGIN,), with its comma")):
+        Row(S.IDLE, T.FIT_ASKED, None, S.EPOCH, E.TRAIN_BEGIN)
+
+
+@pytest.mark.parametrize("thing", ["x", None, Machine])
+def test_what_is_no_machine_cannot_be_proved(thing: object) -> None:
+    with pytest.raises(StateloopError, match="prove takes a Machine, not a"):
+        prove(thing)
+
+
+def test_the_rows_that_stop_for_good_are_those_after_which_no_cycle_is_in_reach() -> None:
+    assert {str(row) for row in TRAINING.stops} == {
+        str(row) for row in TRAINING.rows if row.guard is G.STOP_TRAINING and row.dest is S.STOPPING
+    }
+    assert {row.guard for row in EVALUATION.stops} == {G.STOP_TRAINING, G.STOP_VALIDATE}
+    assert {row.guard for row in PREDICTION.stops} == {G.STOP_PREDICT}
+
+
+def test_a_machine_can_be_copied_and_pickled() -> None:
+    for machine in (TRAINING, EVALUATION, PREDICTION):
+        for again in (copy.deepcopy(machine), pickle.loads(pickle.dumps(machine))):  # noqa: S301  # our own
+            assert again == machine
+            assert again.holds == machine.holds
+            assert again.proof.scopes == machine.proof.scopes

@@ -227,7 +227,8 @@ def test_training_holds_the_evaluation_that_runs_alone_too() -> None:
 def test_no_gradient_survives_a_flush_and_a_skipped_step() -> None:
     # Wherever the weights may have moved or the gradients are dropped, the way back to the loader clears them, but for
     # the guard that asks to keep them.
-    (after_skip,) = [row for row in TRAINING.rows if row.guard is Guard.SKIP_STEP]
-    (after_flush,) = TRAINING.rows_from(State.FLUSH)
-    assert (after_skip.dest, after_flush.dest) == (State.ZERO_GRAD, State.CLEAR)
-    assert [row.guard for row in TRAINING.rows_from(State.STEP)] == [Guard.SKIP_ZERO_GRAD, None]
+    after_skip = [row.dest for row in TRAINING.rows if row.guard is Guard.SKIP_STEP]
+    assert after_skip == [State.ZERO_GRAD, State.CLEAR]
+    for state, clearing in ((State.STEP, State.ZERO_GRAD), (State.FLUSH, State.CLEAR)):
+        kept, cleared = TRAINING.rows_from(state)
+        assert (kept.guard, cleared.guard, cleared.dest) == (Guard.SKIP_ZERO_GRAD, None, clearing)

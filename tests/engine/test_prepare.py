@@ -1,0 +1,158 @@
+"""Is what could never run refused when the engine is made?  Actions of one's own, and machines that miss a count."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import pytest
+from attrs import evolve, exceptions
+from torch import nn, optim
+
+from engine import Action, Engine, Outcome, Run, loss_from, output_from
+from engine.errors import ArgumentRefused
+from states import EVALUATION, TRAINING, Counter, Event, Guard, Machine, State, Transition, Trigger
+from states.errors import StateloopError
+from tests.engine.tools import batches, nothing_changes, refuses, small_engine, small_model
+
+
+def changed(**parts: Any) -> Machine:
+    """TRAINING with other parts."""
+    whole = {name: getattr(TRAINING, name) for name in ("name", "initial", "finals", "rows", "counts", "holds")}
+    return Machine(**{**whole, "name": "changed", **parts})
+
+
+@pytest.mark.parametrize("given", [3, None, Action(None, (Trigger.OUTPUT_READY,)), lambda: None], ids=repr)
+def test_an_action_that_cannot_be_called_with_a_run_is_refused_when_the_engine_is_made(given: object) -> None:
+    with refuses(ArgumentRefused, "actions[State.FORWARD] cannot be called with a run alone", "output_from"):
+        small_engine(actions={State.FORWARD: given})
+
+
+@pytest.mark.parametrize("given", [None, "output", lambda output, targets: output])
+@pytest.mark.parametrize("make", [output_from, loss_from])
+def test_what_cannot_compute_from_a_run_is_refused_where_it_is_written(
+    make: Callable[[Any], Action], given: Any
+) -> None:
+    with refuses(ArgumentRefused, f"{make.__name__} cannot be called with a run alone", "lambda run: ..."):
+        make(given)
+
+
+def test_actions_that_are_no_dict_are_refused() -> None:
+    with refuses(ArgumentRefused, "actions is a list", "a dict of states and actions"):
+        small_engine(actions=[State.FORWARD])
+
+
+@pytest.mark.parametrize("counter", [Counter.EPOCH, Counter.BATCH_INDEX, Counter.WINDOW])
+def test_a_machine_that_does_not_count_what_our_actions_look_at_is_refused(counter: Counter) -> None:
+    """Without `epoch` a training would never end; without `batch_index` a full loader would be called empty."""
+    machine = changed(counts=[count for count in TRAINING.counts if count.counter is not counter])
+    with refuses(
+        ArgumentRefused, f"looks at run.{counter.value}", "never moves that counter", "counts=TRAINING.counts"
+    ):
+        small_engine(machine=machine)
+
+
+def test_a_held_machine_that_does_not_count_is_refused_too() -> None:
+    held = Machine(
+        name="held",
+        initial=State.IDLE,
+        finals=(State.DONE,),
+        rows=EVALUATION.rows,
+        gradients=False,
+    )
+    with refuses(ArgumentRefused, "the machine 'held' never moves that counter"):
+        small_engine(machine=changed(holds={State.VALIDATE: held}))
+
+
+def test_a_machine_that_always_validates_needs_a_loader_for_it() -> None:
+    rows = [row for row in TRAINING.rows if row.trigger is not Trigger.NO_VALIDATION]
+    machine = changed(rows=rows)
+    close = Action(lambda run: Trigger.VALIDATION_DUE, (Trigger.VALIDATION_DUE,))
+    engine = small_engine(machine=machine, actions={State.CLOSE: close})
+    with nothing_changes(engine.model, engine.optimizer), refuses(ArgumentRefused, "validates in any case"):
+        engine.fit(batches(1))
+    assert engine.fit(batches(1), batches(1)).outcome is Outcome.COMPLETED
+
+
+def own_fetch(run: Run) -> Enum:
+    """Draws by itself, and knows nothing of max_updates."""
+    run.iterator = iter(run.loader) if run.iterator is None else run.iterator
+    batch = next(run.iterator, None)
+    if batch is None:
+        return Trigger.LOADER_DRY
+    run.inputs, run.targets = batch
+    return Trigger.BATCH_READY
+
+
+def test_max_updates_are_refused_where_a_fetch_of_ones_own_would_not_see_them() -> None:
+    engine = small_engine(actions={State.FETCH: own_fetch})
+    assert engine.fit(batches(4), epochs=2).updates == 8
+    for call in (lambda: engine.fit(batches(4), max_updates=2), lambda: engine.dry_run(max_updates=2)):
+        with refuses(ArgumentRefused, "the action of fetch is a function of your own", "Trigger.UPDATES_SPENT))}"):
+            call()
+
+    def limited(run: Run) -> Enum:
+        return Trigger.UPDATES_SPENT if run.updates >= run.max_updates else own_fetch(run)
+
+    reports = (Trigger.BATCH_READY, Trigger.LOADER_DRY, Trigger.UPDATES_SPENT)
+    engine = small_engine(actions={State.FETCH: Action(limited, reports)})
+    assert engine.fit(batches(4), epochs=2, max_updates=2).updates == 2
+
+
+def test_an_optimizer_with_a_closure_needs_the_states_that_it_evaluates_anew() -> None:
+    rows = (
+        Transition(State.IDLE, Trigger.FIT_ASKED, None, State.STEP, (Event.TRAIN_BEGIN,)),
+        Transition(State.STEP, Trigger.WEIGHTS_MOVED, Guard.STOP_TRAINING, State.DONE, (Event.TRAIN_END,)),
+        Transition(State.STEP, Trigger.WEIGHTS_MOVED, None, State.STEP),
+    )
+    machine = Machine(name="steps", initial=State.IDLE, finals=(State.DONE,), rows=rows)
+    model = small_model()
+    with refuses(ArgumentRefused, "the machine 'steps' has no forward, loss, backward"):
+        Engine(model, nn.MSELoss(), optim.LBFGS(model.parameters()), machine=machine)
+
+
+@pytest.mark.parametrize(("name", "value"), [("machine", EVALUATION), ("actions", {}), ("metrics", {})])
+def test_what_was_checked_together_cannot_be_put_asunder(name: str, value: object) -> None:
+    with pytest.raises(exceptions.FrozenAttributeError):
+        setattr(small_engine(), name, value)
+
+
+def test_metrics_and_actions_are_those_that_were_given_and_no_others() -> None:
+    given = {"size": lambda output, targets: output.sum()}
+    engine = small_engine(metrics=given)
+    given["late"] = given["size"]
+    assert list(engine.metrics) == ["size"]
+    with pytest.raises(TypeError):
+        engine.metrics["late"] = given["size"]
+
+
+class Mine(Enum):
+    """Words of a machine of one's own."""
+
+    COIN = "coin"
+    HEADS = "heads"
+    TAILS = "tails"
+
+
+def test_a_dry_run_can_be_told_what_a_state_of_ones_own_reports() -> None:
+    rows = [
+        *(evolve(row, dest=Mine.COIN) if row.source is State.ZERO_GRAD else row for row in TRAINING.rows),
+        Transition(Mine.COIN, Mine.HEADS, None, State.EPOCH),
+        Transition(Mine.COIN, Mine.TAILS, None, State.EPOCH),
+    ]
+    toss = Action(lambda run: Mine.HEADS, (Mine.HEADS, Mine.TAILS))
+    engine = small_engine(machine=changed(rows=rows), actions={Mine.COIN: toss})
+    with pytest.raises(StateloopError, match="coin can report several triggers"):
+        engine.dry_run()
+    lines = engine.dry_run(reports={Mine.COIN: lambda counters: Mine.TAILS}).lines
+    assert lines[-1].word is Event.TRAIN_END
+
+
+def test_a_diagram_can_be_that_of_a_held_machine_with_those_who_hear_it() -> None:
+    engine = small_engine()
+    engine.on("validate_end")(hear_it)
+    assert "hear_it" not in engine.diagram("mermaid")
+    assert "hear_it" in engine.diagram("mermaid", machine=EVALUATION)
+
+
+def hear_it(run: Run) -> None:
+    """Hears something."""
