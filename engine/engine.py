@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from inspect import ismethod
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -13,10 +12,10 @@ import torch
 from attrs import define, field, setters
 from torch import Tensor, nn, optim
 
-from engine.actions import Action
 from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
+from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation
 from engine.listeners import (
     Answer,
     Filter,
@@ -24,7 +23,6 @@ from engine.listeners import (
     Listener,
     Vocabulary,
     answering,
-    arrange,
     hearing,
     listen,
     who_answers,
@@ -33,9 +31,10 @@ from engine.listeners import (
 from engine.loop import source
 from engine.metrics import MetricFunction, MetricObject, Metrics
 from engine.outputs import Outputs, joined
-from engine.prepare import Given, Kit, Preparation
-from engine.run import Do, Run
-from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, Trigger, diagram, prove
+from engine.prepare import Kit, Preparation
+from engine.registry import Registry
+from engine.run import Run
+from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove
 from states.walk import Plan, Reporting, script
 
 
@@ -97,9 +96,8 @@ class Engine:
     actions: Given = field(factory=dict, kw_only=True, converter=_read_only, on_setattr=setters.frozen)
     checked: bool = field(default=False, kw_only=True)
 
-    # Everyone who was registered, in that order; the run's own order is made when it starts.
-    _listeners: list[Listener] = field(init=False, factory=list)
-    _vocabulary: Vocabulary = field(init=False)
+    # Everyone who hears or answers.
+    _registry: Registry = field(init=False)
     # The run that goes on now, and the outermost one that began last.
     _active: Run | None = field(init=False, default=None)
     _last_run: Run | None = field(init=False, default=None)
@@ -112,15 +110,13 @@ class Engine:
                 f"the machine is {self.machine!r}", allowed="a states.Machine", instead="leave it out for TRAINING"
             )
         self._check_machines()
-        self._vocabulary = Vocabulary.of(self.machine)
-        metrics = Metrics(self.metrics)
+        self._registry = Registry(Vocabulary.of(self.machine))
         if isinstance(self._given, str) or not isinstance(self._given, Iterable):
             raise ArgumentRefused(
                 f"callbacks is {self._given!r}", allowed="a list of callbacks", instead="write callbacks=[...]"
             )
-        for callback in (metrics, *self._given):
-            self._register(listen(callback, self._vocabulary, self._names))
-        arrange(self._listeners)
+        for callback in (Metrics(self.metrics), *self._given):
+            self._registry.add(self._registry.listening(callback))
         if self.device is not None:
             self.model.to(self.device)
 
@@ -150,17 +146,12 @@ class Engine:
         """
         self._refuse_second_training()
         check_length(epochs, max_updates, start_epoch)
-        self._check_max_updates(max_updates)
+        check_max_updates(self.machine, self.actions, max_updates)
         check_loader("train_loader", train_loader)
         if valid_loader is not None:
             check_loader("valid_loader", valid_loader)
-        elif self.machine.holds and Trigger.NO_VALIDATION not in self.machine.triggers:
-            raise ArgumentRefused(
-                f"valid_loader is None, and the machine {self.machine.name!r} validates in any case",
-                allowed="a loader to validate on",
-                instead="pass valid_loader=..., or give the machine rows for no_validation",
-            )
-        self._check_loss()
+        check_validation(self.machine, valid_loader)
+        check_loss(self.loss_fn, self.actions)
         check_optimizer(self.model, self.optimizer)
         run = self._run(self.machine, train_loader)
         run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch
@@ -179,7 +170,7 @@ class Engine:
             {'valid_loss': 1.0}
         """
         check_loader("loader", loader)
-        self._check_loss()
+        check_loss(self.loss_fn, self.actions)
         return self._go(self._run(self.machine.holds.get(State.VALIDATE, EVALUATION), loader))
 
     def predict(self, loader: Loader) -> Any:  # noqa: ANN401  # whatever the model gives
@@ -223,9 +214,9 @@ class Engine:
             ArgumentRefused: an unknown guard, or askings that are no whole numbers; *max_updates* as in `fit`.
         """
         for guard, yes in (answers or {}).items():
-            self._vocabulary.guard(guard)
+            self._registry.vocabulary.guard(guard)
             check_askings(guard, yes)
-        self._check_max_updates(max_updates)
+        check_max_updates(self.machine, self.actions, max_updates)
         plan = Plan(
             epochs=epochs,
             batches=batches,
@@ -233,7 +224,7 @@ class Engine:
             max_updates=max_updates,
             reports=reports or {},
         )
-        return rehearse(self.machine, plan, arrange(self._listeners), script(answers or {}))
+        return rehearse(self.machine, plan, self._registry.arranged(), script(answers or {}))
 
     def on(
         self, event: str, *, every: int = 1, once: int | None = None, order: int = 0
@@ -257,14 +248,14 @@ class Engine:
             epoch 1 ended
             epoch 3 ended
         """
-        word = self._vocabulary.event(event)
+        word = self._registry.vocabulary.event(event)
         check_count("every", every, least=1)
         check_count("once", once, least=1, may_be_none=True)
         if once is not None and every != 1:
             raise ArgumentRefused(f"every is {every} and once is {once}", allowed="one of them", instead="drop one")
 
         def register(function: HearFunction) -> HearFunction:
-            self._add(hearing(function, word, Filter(every, once), order, self._names))
+            self._add(hearing(function, word, Filter(every, once), order, self._registry.names))
             return function
 
         return register
@@ -282,36 +273,31 @@ class Engine:
             >>> engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 10).updates
             3
         """
-        word = self._vocabulary.guard(name)
+        word = self._registry.vocabulary.guard(name)
 
         def register(function: AnswerFunction) -> AnswerFunction:
-            self._add(answering(function, word, order, self._names))
+            self._add(answering(function, word, order, self._registry.names))
             return function
 
         return register
 
     def add(self, callback: object) -> None:
         """Register a callback; while a run goes on, for the next one."""
-        self._add(listen(callback, self._vocabulary, self._names))
+        self._add(self._registry.listening(callback))
 
     def remove(self, callback: object) -> None:
         """Forget a callback or function; while a run goes on, from the next one on."""
-        left = [listener for listener in self._listeners if not _same(listener.source, callback)]
-        if len(left) == len(self._listeners):
-            raise ArgumentRefused(
-                f"{callback!r} is not registered", allowed=", ".join(self._names), instead="pass the object itself"
-            )
+        self._registry.remove(callback)
         self._warn_if_active("removed", level=3)
-        self._listeners = left
 
     @property
     def callbacks(self) -> tuple[object, ...]:
         """Everyone who hears or answers, in the order in which they are called."""
-        return tuple(listener.source for listener in arrange(self._listeners))
+        return tuple(listener.source for listener in self._registry.arranged())
 
     def __repr__(self) -> str:
         """One line: the model, the machine, who listens."""
-        return f"<Engine of {type(self.model).__name__}: {self.machine.name}; {', '.join(self._names)}>"
+        return f"<Engine of {type(self.model).__name__}: {self.machine.name}; {', '.join(self._registry.names)}>"
 
     @property
     def last_run(self) -> Run | None:
@@ -348,7 +334,7 @@ class Engine:
             ...
         """
         machine = self.machine if machine is None else machine
-        ready = Preparation(self._kit, arrange(self._listeners), [], trains=machine.gradients)
+        ready = Preparation(self._kit, self._registry.arranged(), [], trains=machine.gradients)
         return source(ready.linked(machine)).text
 
     def diagram(
@@ -365,28 +351,12 @@ class Engine:
             path: Where the picture is written as well.
             machine: Which machine: by default the one that `fit` runs; `EVALUATION` for what a validation hears.
         """
-        listeners = arrange(self._listeners)
+        listeners = self._registry.arranged()
         drawn = self.machine if machine is None else machine
         return diagram(drawn, format, path, hears=who_hears(listeners), answers=who_answers(listeners))
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(listener.name for listener in self._listeners)
-
-    def _register(self, listener: Listener) -> None:
-        for other in self._listeners:
-            twice = listener.hears.keys() & other.hears or listener.answers.keys() & other.answers
-            if twice and _same(listener.source, other.source):
-                raise ArgumentRefused(
-                    f"{other.name} is registered already",
-                    allowed="each object once",
-                    instead="make a second instance",
-                )
-        self._listeners.append(listener)
-
     def _add(self, listener: Listener) -> None:
-        arrange([*self._listeners, listener])
-        self._register(listener)
+        self._registry.add(listener)
         self._warn_if_active("added", level=4)
 
     def _warn_if_active(self, done: str, level: int) -> None:
@@ -402,36 +372,9 @@ class Engine:
                 instead="return from the callback first, or make a second Engine for the other model",
             )
 
-    def _check_max_updates(self, max_updates: int | None) -> None:
-        """Refuse `max_updates` where nothing would report that they are spent."""
-        if max_updates is None:
-            return
-        if Trigger.UPDATES_SPENT not in self.machine.triggers:
-            raise ArgumentRefused(
-                f"max_updates is {max_updates}, and the machine {self.machine.name!r} has no row for updates_spent",
-                allowed="None for this machine",
-                instead="add Transition(State.FETCH, Trigger.UPDATES_SPENT, None, ...) to its rows, or say epochs",
-            )
-        given: Mapping[Any, Action | Do] = self.actions
-        if State.FETCH in given and not isinstance(given[State.FETCH], Action):
-            raise ArgumentRefused(
-                f"max_updates is {max_updates}, and the action of fetch is a function of your own",
-                allowed="None, or an Action that says that it reports Trigger.UPDATES_SPENT itself",
-                instead="write actions={State.FETCH: Action(function, reports=(Trigger.BATCH_READY, "
-                "Trigger.LOADER_DRY, Trigger.UPDATES_SPENT))}",
-            )
-
-    def _check_loss(self) -> None:
-        if self.loss_fn is None and State.LOSS not in self.actions:
-            raise ArgumentRefused(
-                "the engine has no loss function",
-                allowed="a function (output, targets) -> scalar tensor, or an action for State.LOSS",
-                instead="write Engine(model, loss_fn, optimizer)",
-            )
-
     def _check_machines(self) -> None:
         mine = (self.machine, *self.machine.within)
-        self._kit.check((*mine, EVALUATION, PREDICTION))
+        check_actions(self.actions, (*mine, EVALUATION, PREDICTION))
         for machine in mine:
             self._prove(machine)
 
@@ -460,8 +403,8 @@ class Engine:
 
     def _go(self, run: Run, *more: object) -> Run:
         """Run a machine from its initial state to the end."""
-        extra = [listen(callback, self._vocabulary, ()) for callback in more]
-        listeners = arrange([*self._listeners, *extra])
+        extra = [listen(callback, self._registry.vocabulary, ()) for callback in more]
+        listeners = self._registry.arranged(*extra)
         ready = Preparation(self._kit, listeners, run.tallies, trains=run.machine.gradients)
         ready.prepared(run.machine)  # what fails in here has not begun
         with self._active_for(run):
@@ -479,8 +422,3 @@ class Engine:
         finally:
             self._active = outer
             logger.info("%s: %s", run.machine.name, run.outcome.value)
-
-
-def _same(one: object, other: object) -> bool:
-    """Whether two things are one callback: the same object, or the same method of one."""
-    return one is other or (ismethod(one) and ismethod(other) and one == other)

@@ -8,22 +8,19 @@ import torch
 from attrs import define, field, frozen
 from torch import optim
 
-from engine.actions import LOOKS_AT, Action, built_in
+from engine.actions import Action, built_in
 from engine.asking import Asker
 from engine.closure import Closing, needs_closure
 from engine.drive import drive, follow
-from engine.errors import ArgumentRefused, CallbackRefused
+from engine.errors import ArgumentRefused
+from engine.fitting import Given
 from engine.link import Ears, Linked, ears_of, link
-from engine.listeners import Listener, check_signature
+from engine.listeners import Listener
 from engine.loop import NotNested, source
 from engine.outcome import Tally
 from engine.run import Do, Run, held_by
 from states import Machine, State, Trigger
-from states.errors import nearest, typed
 from states.names import name_of
-
-
-Given = Mapping[State, Action | Do] | Mapping[Enum, Action | Do]
 
 
 @frozen(eq=False)
@@ -50,42 +47,6 @@ class Kit:
         if needs_closure(self.optimizer) and State.STEP in actions and State.STEP not in self.given:
             actions.update(_closing(machine, actions))
         return actions if machine.gradients else _without_gradients(machine, actions)
-
-    def check(self, machines: Sequence[Machine]) -> None:
-        """Refuse actions that could never run, and machines that do not count what the engine's own actions look at.
-
-        Raises:
-            ArgumentRefused: with the state that is meant.
-            MachineRefused: an action may report a trigger that no row takes, or the reverse.
-        """
-        if not isinstance(self.given, Mapping):
-            raise ArgumentRefused(
-                f"actions is {typed(self.given)}",
-                allowed="a dict of states and actions",
-                instead="write actions={State.FORWARD: output_from(lambda run: ...)}",
-            )
-        acting = {s: s for machine in machines for s in machine.states if not machine.decides(s)}
-        taken = {
-            *(machine.initial for machine in machines),
-            *(final for machine in machines for final in machine.finals),
-        }
-        for state, given in self.given.items():
-            if state not in acting or state in taken:
-                raise _no_such_action(state, [s for s in acting if s not in taken])
-            _check_action(state, given.do if isinstance(given, Action) else given)
-        for machine in machines:
-            self._check_counters(machine)
-
-    def _check_counters(self, machine: Machine) -> None:
-        counted = {count.counter for count in machine.counts}
-        for state, counter in LOOKS_AT.items():
-            if state in machine.states and state not in self.given and counter not in counted:
-                raise ArgumentRefused(
-                    f"the engine's action for {name_of(state)} looks at run.{name_of(counter)}, and the machine "
-                    f"{machine.name!r} never moves that counter",
-                    allowed=f"a machine with a Count of Counter.{counter.name} in its counts, or an action of your own",
-                    instead="take over the counts that it needs: Machine(..., counts=TRAINING.counts)",
-                )
 
     def reports(self, machine: Machine) -> dict[Enum, tuple[Enum, ...]]:
         """What the actions of a machine declare that they may report."""
@@ -146,28 +107,6 @@ class Preparation:
             return Trigger.VALIDATION_STOPPED if stops and run.stopping else Trigger.VALIDATED
 
         return hold
-
-
-def _check_action(state: Enum, do: object) -> None:
-    """Refuse what cannot be called with a run alone."""
-    try:
-        check_signature(do, f"actions[{state}]")
-    except CallbackRefused as refused:
-        raise ArgumentRefused(
-            refused.what,
-            allowed="a function that takes one argument, the run, and returns a trigger; or an Action",
-            instead="write def action(run): ...; return Trigger.X, or make one with output_from or loss_from",
-        ) from None
-
-
-def _no_such_action(state: object, known: Sequence[Enum]) -> ArgumentRefused:
-    names = {name_of(s): s for s in known}
-    right = names.get(state.lower()) if isinstance(state, str) else None
-    return ArgumentRefused(
-        f"actions has {state!r}, and no action of that state can be replaced",
-        allowed=", ".join(names),
-        instead=f"write {right}, the member itself" if right else nearest(name_of(state), names),
-    )
 
 
 def _closing(machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:

@@ -1,0 +1,111 @@
+"""Do machine, actions and what a run is given go together?  What could never work is refused before the first batch."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from engine.actions import LOOKS_AT, Action
+from engine.errors import ArgumentRefused, CallbackRefused
+from engine.listeners import check_signature
+from engine.run import Do
+from states import Machine, State, Trigger
+from states.errors import nearest, typed
+from states.names import name_of
+
+
+Given = Mapping[State, Action | Do] | Mapping[Enum, Action | Do]
+
+
+def check_actions(given: Given, machines: Sequence[Machine]) -> None:
+    """Refuse actions that could never run, and machines that do not count what the engine's own actions look at.
+
+    Raises:
+        ArgumentRefused: with the state that is meant.
+    """
+    if not isinstance(given, Mapping):
+        raise ArgumentRefused(
+            f"actions is {typed(given)}",
+            allowed="a dict of states and actions",
+            instead="write actions={State.FORWARD: output_from(lambda run: ...)}",
+        )
+    acting = {s: s for machine in machines for s in machine.states if not machine.decides(s)}
+    taken = {state for machine in machines for state in (machine.initial, *machine.finals)}
+    for state, action in given.items():
+        if state not in acting or state in taken:
+            raise _no_such_action(state, [s for s in acting if s not in taken])
+        _check_action(state, action.do if isinstance(action, Action) else action)
+    for machine in machines:
+        _check_counters(given, machine)
+
+
+def _check_counters(given: Mapping[Any, object], machine: Machine) -> None:
+    counted = {count.counter for count in machine.counts}
+    for state, counter in LOOKS_AT.items():
+        if state in machine.states and state not in given and counter not in counted:
+            raise ArgumentRefused(
+                f"the engine's action for {name_of(state)} looks at run.{name_of(counter)}, and the machine "
+                f"{machine.name!r} never moves that counter",
+                allowed=f"a machine with a Count of Counter.{counter.name} in its counts, or an action of your own",
+                instead="take over the counts that it needs: Machine(..., counts=TRAINING.counts)",
+            )
+
+
+def _check_action(state: Enum, do: object) -> None:
+    """Refuse what cannot be called with a run alone."""
+    try:
+        check_signature(do, f"actions[{state}]")
+    except CallbackRefused as refused:
+        raise ArgumentRefused(
+            refused.what,
+            allowed="a function that takes one argument, the run, and returns a trigger; or an Action",
+            instead="write def action(run): ...; return Trigger.X, or make one with output_from or loss_from",
+        ) from None
+
+
+def _no_such_action(state: object, known: Sequence[Enum]) -> ArgumentRefused:
+    names = {name_of(s): s for s in known}
+    right = names.get(state.lower()) if isinstance(state, str) else None
+    return ArgumentRefused(
+        f"actions has {state!r}, and no action of that state can be replaced",
+        allowed=", ".join(names),
+        instead=f"write {right}, the member itself" if right else nearest(name_of(state), names),
+    )
+
+
+def check_max_updates(machine: Machine, given: Mapping[Any, object], max_updates: int | None) -> None:
+    """Refuse `max_updates` where nothing would report that they are spent."""
+    if max_updates is None:
+        return
+    if Trigger.UPDATES_SPENT not in machine.triggers:
+        raise ArgumentRefused(
+            f"max_updates is {max_updates}, and the machine {machine.name!r} has no row for updates_spent",
+            allowed="None for this machine",
+            instead="add Transition(State.FETCH, Trigger.UPDATES_SPENT, None, ...) to its rows, or say epochs",
+        )
+    if State.FETCH in given and not isinstance(given[State.FETCH], Action):
+        raise ArgumentRefused(
+            f"max_updates is {max_updates}, and the action of fetch is a function of your own",
+            allowed="None, or an Action that says that it reports Trigger.UPDATES_SPENT itself",
+            instead="write actions={State.FETCH: Action(function, reports=(Trigger.BATCH_READY, "
+            "Trigger.LOADER_DRY, Trigger.UPDATES_SPENT))}",
+        )
+
+
+def check_validation(machine: Machine, valid_loader: object) -> None:
+    """Refuse a run without a validation loader of a machine that validates in any case."""
+    if valid_loader is None and machine.holds and Trigger.NO_VALIDATION not in machine.triggers:
+        raise ArgumentRefused(
+            f"valid_loader is None, and the machine {machine.name!r} validates in any case",
+            allowed="a loader to validate on",
+            instead="pass valid_loader=..., or give the machine rows for no_validation",
+        )
+
+
+def check_loss(loss_fn: object, given: Mapping[Any, object]) -> None:
+    """Refuse a run without anything that computes its loss."""
+    if loss_fn is None and State.LOSS not in given:
+        raise ArgumentRefused(
+            "the engine has no loss function",
+            allowed="a function (output, targets) -> scalar tensor, or an action for State.LOSS",
+            instead="write Engine(model, loss_fn, optimizer)",
+        )
