@@ -29,7 +29,8 @@ from engine.listeners import (
     who_hears,
 )
 from engine.loop import source
-from engine.metrics import MetricFunction, MetricObject, Metrics
+from engine.meter import MetricFunction, MetricObject
+from engine.metrics import Metrics
 from engine.outputs import Outputs, joined
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry

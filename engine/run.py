@@ -15,7 +15,7 @@ from states.names import name_of
 
 
 if TYPE_CHECKING:
-    from engine.metrics import Meter
+    from engine.meter import Meter
 
 # The guards that `run.stop(scope="epoch")` answers; every other stop guard is answered by `run.stop`.
 OF_THE_EPOCH = (Guard.STOP_EPOCH, Guard.STOP_VALIDATE)
