@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# setuptools warns that the folders here come first in imports, which is what an editable installation is for.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1" -c constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt torch --editable . --group dev
+	PYTHONWARNINGS="ignore:Editable installation" $(BIN)/pip install --quiet -c constraints.txt torch --editable . --group dev
 	touch $@
 
 .PHONY: demo test lint types bench docs clean

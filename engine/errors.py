@@ -1,6 +1,7 @@
 """What can be wrong with what an engine was given, or got while it ran?  One exception for each answer.
 
-Each message says what was given, where, what is allowed and what to do instead; nothing is changed when one is raised.
+Each message says what was given, where, what is allowed and what to do instead.  What can be known before the first
+batch is refused there, and nothing is changed; a later fault is raised before the optimizer moves in its batch.
 """
 
 from states.errors import StateloopError
