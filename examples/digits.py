@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
@@ -82,6 +82,7 @@ def draw(history: list[dict[str, float]], path: Path) -> None:
     for name, colour in (("train", "#4c72b0"), ("valid", "#dd8452")):
         axes.plot([record[f"{name}_loss"] for record in history], color=colour, marker="o", markersize=4, label=name)
     axes.set_title(f"handwritten digits: {history[-1]['valid_accuracy']:.1%} of the validation recognised", loc="left")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(frameon=False)
