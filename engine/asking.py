@@ -103,15 +103,9 @@ def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> b
         run.epoch_wish.reason = None
     if guard in OF_THE_RUN:
         run.wish.reason = reason
-        _stop_those_around(run)
+        for outer in run.around:  # a stop of the whole run inside a held one is a stop of those that hold it
+            outer.stopping = True
     return True
-
-
-def _stop_those_around(run: Run) -> None:
-    """A stop of the whole run that is granted inside a held one is a stop of those that hold it."""
-    while run.parent is not None:
-        run = run.parent
-        run.stopping = True
 
 
 def _no_bool(who: str, guard: Enum, verdict: object) -> GuardRefused:

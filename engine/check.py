@@ -1,14 +1,20 @@
 """What can be known before the first batch?  The checks of what a run is given; each refuses, and changes nothing."""
 
 from collections.abc import Collection, Iterable, Sized
+from typing import Any
 
 from torch import nn, optim
 
 from engine.errors import ArgumentRefused, LoaderRefused, OptimizerRefused
+from states.errors import shown, typed
 
 
-def check_length(epochs: object, max_updates: object, start_epoch: object) -> None:
-    """Refuse epochs and updates that are no whole numbers, and a run without an end."""
+# A number that is offered instead of what was given is not longer than people write them.
+MANY = 10**9
+
+
+def check_length(epochs: int | None, max_updates: object, start_epoch: int) -> None:
+    """Refuse epochs and updates that are no whole numbers, a run without an end, and one that is over already."""
     check_count("epochs", epochs, may_be_none=True)
     check_count("max_updates", max_updates, may_be_none=True)
     check_count("start_epoch", start_epoch)
@@ -18,6 +24,13 @@ def check_length(epochs: object, max_updates: object, start_epoch: object) -> No
             allowed="a number for one of them",
             instead="say epochs=3, or epochs=None with max_updates=1000",
         )
+    if epochs is not None and start_epoch > epochs:
+        more = max(epochs, 1)
+        raise ArgumentRefused(
+            f"start_epoch is {start_epoch} and epochs is {epochs}: nothing would be trained",
+            allowed="epochs that are start_epoch or more: they are counted from 0, over all parts of a training",
+            instead=f"say epochs={start_epoch + more} to train {more} more",
+        )
 
 
 def check_count(name: str, value: object, *, least: int = 0, may_be_none: bool = False) -> None:
@@ -26,17 +39,26 @@ def check_count(name: str, value: object, *, least: int = 0, may_be_none: bool =
         return
     if type(value) is not int or value < least:
         raise ArgumentRefused(
-            f"{name} is {value!r}, a {type(value).__name__}",
+            f"{name} is {shown(value)}, {typed(value)}",
             allowed=f"a whole number, {least} or more",
-            instead=f"say {name}=1",
+            instead=f"say {name}={_meant(value)}",
         )
+
+
+def _meant(value: Any) -> int:  # noqa: ANN401  # it may be anything
+    """The number that is written as 2.0, as "3", or as one of numpy's; 1 for all others."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's
+        return 1
+    return int(number) if number.is_integer() and 0 < number < MANY else 1
 
 
 def check_askings(guard: str, yes: object) -> None:
     """Refuse askings of a guard that are not a list of whole numbers."""
     if isinstance(yes, str) or not isinstance(yes, Collection) or any(type(n) is not int or n < 0 for n in yes):
         raise ArgumentRefused(
-            f"the askings at which {guard} says yes are {yes!r}",
+            f"the askings at which {guard} says yes are {shown(yes)}",
             allowed="a list of whole numbers, from 0",
             instead=f"write answers={{{guard!r}: [0, 2]}} for its first and third asking",
         )
@@ -46,16 +68,25 @@ def check_loader(name: str, loader: object) -> None:
     """Refuse what cannot be iterated, and a loader that says that it is empty."""
     if not isinstance(loader, Iterable):
         raise LoaderRefused(
-            f"{name} is {loader!r}, a {type(loader).__name__}",
+            f"{name} is {shown(loader)}, {typed(loader)}",
             allowed="any iterable of batches",
-            instead="pass a DataLoader, or a list of (inputs, targets)",
+            instead=_iterable(name, loader),
         )
     if length(loader) == 0:
         raise LoaderRefused(
-            f"{name} is a {type(loader).__name__} of length 0",
+            f"{name} is {typed(loader)} of length 0",
             allowed="at least one batch",
             instead="check the data set, batch_size and drop_last",
         )
+
+
+def _iterable(name: str, loader: object) -> str:
+    """What to pass instead of a loader that cannot be iterated."""
+    if name == "valid_loader" and type(loader) is int:
+        return f"write epochs={loader}: the second argument is the loader for the validation"
+    if hasattr(type(loader), "__getitem__"):
+        return "it gives samples, not batches: pass torch.utils.data.DataLoader(dataset, batch_size=32)"
+    return "pass a DataLoader, or a list of (inputs, targets)"
 
 
 def length(loader: object) -> int | None:
@@ -64,7 +95,7 @@ def length(loader: object) -> int | None:
         return None
     try:
         return len(loader)
-    except TypeError:  # a DataLoader over a stream has __len__ and cannot answer it
+    except (TypeError, NotImplementedError):  # a DataLoader over a stream has __len__ and cannot answer it
         return None
 
 
@@ -83,7 +114,7 @@ def check_optimizer(model: nn.Module, optimizer: object) -> None:
 
 def _no_optimizer(given: object) -> OptimizerRefused:
     return OptimizerRefused(
-        f"the optimizer is {given!r}",
+        f"the optimizer is {shown(given)}",
         allowed="an instance of torch.optim.Optimizer",
         instead="pass for example torch.optim.SGD(model.parameters(), lr=0.1)",
     )
@@ -91,17 +122,31 @@ def _no_optimizer(given: object) -> OptimizerRefused:
 
 def check_parts(model: object, loss_fn: object, optimizer: object) -> None:
     """Refuse a model that is no module, a loss that cannot be called, and what is no optimizer at all."""
+    if isinstance(loss_fn, optim.Optimizer):
+        raise _swapped(loss_fn, optimizer)
     if optimizer is not None and not isinstance(optimizer, optim.Optimizer):
         raise _no_optimizer(optimizer)
     if not isinstance(model, nn.Module):
         raise ArgumentRefused(
-            f"the model is {model!r}",
+            f"the model is {shown(model)}",
             allowed="an instance of torch.nn.Module",
             instead="pass the module itself, not its class",
         )
     if loss_fn is not None and (isinstance(loss_fn, type) or not callable(loss_fn)):
         raise ArgumentRefused(
-            f"the loss function is {loss_fn!r}",
+            f"the loss function is {shown(loss_fn)}",
             allowed="a function (output, targets) -> scalar tensor",
             instead="pass torch.nn.functional.cross_entropy, or an instance such as torch.nn.MSELoss()",
         )
+
+
+def _swapped(optimizer: optim.Optimizer, other: object) -> ArgumentRefused:
+    """The error for an optimizer in the place of the loss function."""
+    what = f"the loss function is an optimizer, {type(optimizer).__name__}"
+    if callable(other):
+        what = f"{what}, and the optimizer is {shown(other)}: they are swapped"
+    return ArgumentRefused(
+        what,
+        allowed="a function (output, targets) -> scalar tensor, then the optimizer",
+        instead="write Engine(model, loss_fn, optimizer)",
+    )

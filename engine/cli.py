@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from importlib import metadata
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from engine.errors import ArgumentRefused, Refused
 from engine.target import PAIR, TargetRefused, load, load_engine
 from states import Machine, StateloopError
 from states.diagram import FormatUnknown
+from states.errors import shown
 from states.names import name_of
 
 
@@ -28,12 +30,16 @@ if TYPE_CHECKING:
     from engine.engine import Engine
     from engine.run import Run
 
+FORMATS = ["mermaid", "dot", "svg", "png"]
+
 EXIT_CODES = """\b
 Exit codes:
   0    done; so is a run that was asked to stop
   1    refused by Stateloop (with a message), or failed in your code (with a traceback)
   2    wrong usage: an option, or a MODULE:FACTORY that names nothing of use
   130  interrupted from the keyboard"""
+
+INTERRUPTED = 130
 
 
 @contextmanager
@@ -47,7 +53,7 @@ def _exit_codes() -> Iterator[None]:
         raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -78,6 +84,7 @@ def main() -> None:
       stateloop prove states:TRAINING
       stateloop diagram states:TRAINING --format svg --out training.svg
       stateloop dry-run examples.digits:factory --batches 3
+      stateloop source examples.digits:factory
       stateloop fit examples.digits:factory --epochs 5
     """  # noqa: D301  # \b is click's own: keep these lines
 
@@ -99,7 +106,7 @@ def prove(target: str, app_dir: str) -> None:
 
 @main.command(epilog=EXIT_CODES)
 @_target
-@click.option("--format", "kind", type=click.Choice(["mermaid", "dot", "svg", "png"]), help="By default as --out ends.")
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="By default as --out ends; mermaid without --out.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; by default stdout.")
 @_exit_codes()
 def diagram(target: str, app_dir: str, kind: str | None, out: Path | None) -> None:
@@ -157,9 +164,7 @@ def dry_run(
     if valid_batches is None and arguments.get("valid_loader") is not None:
         valid_batches = 1
     try:
-        told = engine.dry_run(
-            epochs, batches, valid_batches, max_updates=max_updates, answers=dict(map(_answer, answers))
-        )
+        told = engine.dry_run(epochs, batches, valid_batches, max_updates=max_updates, answers=_answers(answers))
     except ArgumentRefused as error:  # a guard that no machine has
         raise click.UsageError(str(error)) from error
     plan = {name: getattr(told.plan, name) for name in ("epochs", "batches", "valid_batches", "max_updates")}
@@ -169,6 +174,22 @@ def dry_run(
         "lines": [attrs.asdict(line, value_serializer=_plain) for line in told.lines],
     }
     click.echo(json.dumps(data, indent=2) if as_json else told)
+
+
+@main.command(epilog=EXIT_CODES)
+@_target
+@_exit_codes()
+def source(target: str, app_dir: str) -> None:
+    """Show the loop that runs: plain Python made from the table, with the callbacks that hear and guard in it.
+
+    A machine whose ways do not nest has none, and is refused.
+
+    \b
+    Examples:
+      stateloop source examples.digits:factory
+    """  # noqa: D301  # as above
+    engine, _ = load_engine(target, app_dir)
+    click.echo(engine.source().rstrip("\n"))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -189,15 +210,34 @@ def fit(target: str, app_dir: str, epochs: int | None, progress: bool, verbose: 
     if "train_loader" not in arguments:
         raise _wrong(f"{target} gives no train_loader", PAIR, 'return engine, {"train_loader": ...}')
     if verbose:
-        logging.getLogger("stateloop").setLevel(logging.INFO)
-        logging.getLogger("stateloop").addHandler(logging.StreamHandler())
+        _log_to_stderr()
     _show_progress(engine, progress)
+    on_terminal = sys.stderr.isatty() and sys.stdout.isatty()
+    with _summed_up(engine, table=not (progress and on_terminal), outcome=not (verbose and on_terminal)):
+        engine.fit(**(arguments if epochs is None else {**arguments, "epochs": epochs}))
+
+
+def _log_to_stderr() -> None:
+    """Let our logger be heard, unless the user's module has seen to that."""
+    logging.getLogger("stateloop").setLevel(logging.INFO)
+    if not any(getattr(handler, "stream", None) is sys.stderr for handler in logging.getLogger().handlers):
+        logging.getLogger("stateloop").addHandler(logging.StreamHandler())
+
+
+@contextmanager
+def _summed_up(engine: "Engine", *, table: bool, outcome: bool) -> Iterator[None]:
+    """Sum up the run at its end, however it ends, if one began; then nobody has to be told that it was interrupted."""
     before = engine.last_run
     try:
-        engine.fit(**(arguments if epochs is None else {**arguments, "epochs": epochs}))
+        yield
+    except KeyboardInterrupt:
+        if engine.last_run is before:
+            raise
+        sys.exit(INTERRUPTED)
     finally:
-        if engine.last_run is not None and engine.last_run is not before:
-            click.echo(_summary(engine.last_run, table=not (progress and sys.stderr.isatty() and sys.stdout.isatty())))
+        run = engine.last_run
+        if run is not None and run is not before and (lines := _summary(run, table=table, outcome=outcome)):
+            click.echo("\n".join(lines))
 
 
 def _show_progress(engine: "Engine", wanted: bool) -> None:
@@ -211,22 +251,34 @@ def _show_progress(engine: "Engine", wanted: bool) -> None:
         engine.remove(callback)
 
 
-def _summary(run: "Run", *, table: bool) -> str:
-    """The epochs, one a line, unless the progress bar left them there already; then how the run ended."""
+def _summary(run: "Run", *, table: bool, outcome: bool) -> list[str]:
+    """The epochs, one a line, then how the run ended; without what the progress bar or the log has left there."""
     names = list(dict.fromkeys(name for record in run.history for name in record))
     rows = [names, *([_cell(record.get(name)) for name in names] for record in run.history)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.rjust, row, widths)) for row in rows] if table and names else []
-    return "\n".join([*lines, f"{run.machine.name}: {run.outcome.value}", *map(str, (*run.stops, *run.skips))])
+    ended = [f"{run.machine.name}: {run.outcome.value}"] if outcome else []
+    return [*lines, *ended, *map(str, (*run.stops, *run.skips))]
 
 
-def _cell(value: float | None) -> str:
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+def _cell(value: object) -> str:
+    """One value of one epoch; a callback may have put anything there, or nothing."""
+    if isinstance(value, Real):
+        return str(value) if isinstance(value, Integral) else f"{float(value):.4f}"
+    return "" if value is None else value if isinstance(value, str) else shown(value)
 
 
 def _plain(_: object, __: object, value: object) -> object:
     """Words by their names, for JSON."""
     return name_of(value) if isinstance(value, Enum) else value
+
+
+def _answers(texts: Sequence[str]) -> dict[str, list[int]]:
+    """By guard, the askings at which it says yes; one guard may be named several times."""
+    merged: dict[str, list[int]] = {}
+    for guard, times in map(_answer, texts):
+        merged.setdefault(guard, []).extend(times)
+    return merged
 
 
 def _answer(text: str) -> tuple[str, list[int]]:

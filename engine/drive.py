@@ -12,6 +12,7 @@ from engine.listeners import Hear
 from engine.outcome import Outcome
 from engine.run import Run, release
 from states import State, Transition, TriggerRefused
+from states.errors import typed
 from states.names import name_of
 
 
@@ -57,7 +58,7 @@ def _reported(run: Run, here: LinkedState, trigger: object) -> LinkedGroup:
 
 def unexpected(run: Run, trigger: object, *allowed: Enum) -> TriggerRefused:
     """The error for an action that reported what no row of its state takes."""
-    given = name_of(trigger) if isinstance(trigger, Enum) else f"a {type(trigger).__name__}"
+    given = name_of(trigger) if isinstance(trigger, Enum) else typed(trigger)
     return TriggerRefused(
         f"the action of {name_of(run.state)} reported {given} in {run.where}\n"
         f"  allowed:  {', '.join(map(name_of, allowed))}\n"

@@ -21,7 +21,6 @@ from engine.listeners import (
     Filter,
     Hear,
     Listener,
-    Vocabulary,
     answering,
     hearing,
     listen,
@@ -35,7 +34,9 @@ from engine.outputs import Outputs, joined
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
 from engine.run import Run
+from engine.vocabulary import Vocabulary
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove
+from states.errors import shown
 from states.walk import Plan, Reporting, script
 
 
@@ -108,13 +109,13 @@ class Engine:
         check_parts(self.model, self.loss_fn, self.optimizer)
         if not isinstance(self.machine, Machine):
             raise ArgumentRefused(
-                f"the machine is {self.machine!r}", allowed="a states.Machine", instead="leave it out for TRAINING"
+                f"the machine is {shown(self.machine)}", allowed="a states.Machine", instead="leave it out for TRAINING"
             )
         self._check_machines()
         self._registry = Registry(Vocabulary.of(self.machine))
         if isinstance(self._given, str) or not isinstance(self._given, Iterable):
             raise ArgumentRefused(
-                f"callbacks is {self._given!r}", allowed="a list of callbacks", instead="write callbacks=[...]"
+                f"callbacks is {shown(self._given)}", allowed="a list of callbacks", instead="write callbacks=[...]"
             )
         for callback in (Metrics(self.metrics), *self._given):
             self._registry.add(self._registry.listening(callback))

@@ -4,6 +4,9 @@ Each message says what was given, where, what is allowed and what to do instead.
 batch is refused there, and nothing is changed; a later fault is raised before the optimizer moves in its batch.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from states.errors import StateloopError
 
 
@@ -58,3 +61,27 @@ class MetricRefused(Refused):
 
 class EngineBusy(Refused):
     """The engine is running; a second training would need a machine of its own."""
+
+
+def hint(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Which of the known names was meant?  For a message that lists all of them already.
+
+    The nearest one; but the end of a longer name, as other engines have them, is better than what is only alike.
+
+    Args:
+        name: What was written.
+        known: The names that there are.
+        prefix: What the user writes before a name.
+
+    Example:
+        >>> hint("bacth_end", ["batch_end", "validate_batch_end"])
+        "did you mean 'batch_end'?"
+        >>> hint("train_batch_end", ["batch_end", "validate_batch_end"], prefix="on_")
+        "did you mean 'on_batch_end'?"
+        >>> hint("xyzzy", ["batch_end", "validate_batch_end"])
+        'take one of these'
+    """
+    names = sorted(known)
+    ends = sorted((word for word in names if name.endswith(f"_{word}")), key=len, reverse=True)
+    near = [*get_close_matches(name, names, n=1, cutoff=0.85), *ends, *get_close_matches(name, names, n=1)]
+    return f"did you mean {prefix + near[0]!r}?" if near else "take one of these"

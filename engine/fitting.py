@@ -5,11 +5,11 @@ from enum import Enum
 from typing import Any
 
 from engine.actions import LOOKS_AT, Action
-from engine.errors import ArgumentRefused, CallbackRefused
+from engine.errors import ArgumentRefused, CallbackRefused, hint
 from engine.listeners import check_signature
 from engine.run import Do
 from states import Machine, State, Trigger
-from states.errors import nearest, typed
+from states.errors import shown, typed
 from states.names import name_of
 
 
@@ -66,9 +66,9 @@ def _no_such_action(state: object, known: Sequence[Enum]) -> ArgumentRefused:
     names = {name_of(s): s for s in known}
     right = names.get(state.lower()) if isinstance(state, str) else None
     return ArgumentRefused(
-        f"actions has {state!r}, and no action of that state can be replaced",
+        f"actions has {shown(state)}, and no action of that state can be replaced",
         allowed=", ".join(names),
-        instead=f"write {right}, the member itself" if right else nearest(name_of(state), names),
+        instead=f"write {right}, the member itself" if right else hint(name_of(state), names),
     )
 
 

@@ -85,7 +85,7 @@ class Mean:
         self._sizes.clear()
 
     def _no_scalar(self, value: object) -> MetricRefused:
-        given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else typed(value)
         return MetricRefused(
             f"{self.name} is {given} for each batch",
             allowed="a scalar tensor for each batch",

@@ -78,11 +78,11 @@ class Metrics(Callback):
         run.meter.add(run)
 
     def on_validate_end(self, run: Run) -> None:
-        """Read the validation's values, for the parent too."""
+        """Read the validation's values, for those around it too."""
         assert run.meter is not None, "a validation has begun"
         run.metrics = run.meter.read()
-        if run.parent is not None:
-            run.parent.metrics.update(run.metrics)
+        for outer in run.around:
+            outer.metrics.update(run.metrics)
 
     def _meter(self, prefix: str, run: Run) -> Meter:
         return Meter(prefix, self.functions, {name: _fresh(name, metric, run) for name, metric in self.objects.items()})

@@ -5,7 +5,9 @@ from inspect import ismethod
 from attrs import define, field
 
 from engine.errors import ArgumentRefused
-from engine.listeners import Listener, Vocabulary, arrange, listen
+from engine.listeners import Listener, listen
+from engine.order import arrange
+from engine.vocabulary import Vocabulary
 from states.errors import shown
 
 

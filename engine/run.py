@@ -11,6 +11,7 @@ from torch import Tensor, device, nn, optim
 from engine.errors import ArgumentRefused
 from engine.outcome import Outcome, Tally, Verdict
 from states import Guard, Machine, Transition
+from states.errors import shown
 from states.names import name_of
 
 
@@ -109,6 +110,14 @@ class Run:
     epoch_wish: Wish = field(factory=Wish)
 
     @property
+    def around(self) -> "Iterator[Run]":
+        """The runs that hold this one, innermost first: for a validation in a training, that training."""
+        run = self.parent
+        while run is not None:
+            yield run
+            run = run.parent
+
+    @property
     def skips(self) -> tuple[Tally, ...]:
         """The guards that skipped something in this run: how often, by whom, and when last."""
         return tuple(tally for tally in self.tallies if tally.count)
@@ -129,13 +138,13 @@ class Run:
         """
         if not isinstance(reason, str) or not reason:
             raise ArgumentRefused(
-                f"run.stop was given the reason {reason!r}",
+                f"run.stop was given the reason {shown(reason)}",
                 allowed="a sentence",
                 instead='say why: run.stop("the loss is not finite")',
             )
         if scope not in ("run", "epoch"):
             raise ArgumentRefused(
-                f"run.stop was given the scope {scope!r}",
+                f"run.stop was given the scope {shown(scope)}",
                 allowed="'run', 'epoch'",
                 instead="leave it out to stop the whole run",
             )
@@ -189,6 +198,7 @@ def held_by(parent: Run, machine: Machine) -> Run:
         loss_fn=parent.loss_fn,
         optimizer=parent.optimizer,
         loader=parent.valid_loader,
+        valid_loader=parent.valid_loader,
         state=machine.initial,
         parent=parent,
         pairs_only=parent.pairs_only,

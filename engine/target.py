@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import Refused
+from engine.errors import Refused, hint
 from states import Machine
-from states.errors import nearest
+from states.errors import nearest, shown, typed
 
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def load(target: str, app_dir: str) -> "tuple[Machine | Engine, FitArguments]":
             for name in arguments:
                 if name not in known:
                     raise TargetRefused.of(
-                        f"{target} gives fit an argument {name!r}", ", ".join(known), nearest(str(name), known)
+                        f"{target} gives fit an argument {name!r}", ", ".join(known), hint(str(name), known)
                     )
             return engine, arguments
         case _:
             pass
-    raise TargetRefused.of(f"{target} gives {made!r}, a {type(made).__name__}", FACTORY, "return one of these")
+    raise TargetRefused.of(f"{target} gives {shown(made)}, {typed(made)}", FACTORY, "return one of these")
 
 
 def _find(target: str, app_dir: str) -> object:
@@ -92,15 +92,36 @@ def _find(target: str, app_dir: str) -> object:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise TargetRefused.of(f"{module_name} has no {path!r}", FACTORY, nearest(part, _fitting(found))) from None
+            fitting = _fitting(found)
+            instead = nearest(part, fitting) if fitting else "write such a function there"
+            raise TargetRefused.of(f"{module_name} has no {path!r}", FACTORY, instead) from None
     return found
 
 
 def _fitting(module: object) -> list[str]:
-    """The names in a module that could be meant: what it defines itself, and machines."""
+    """The names in a module that could be meant: machines, engines, and functions of its own without arguments."""
     here = getattr(module, "__name__", "")
     return [
         name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and (isinstance(value, Machine) or getattr(value, "__module__", None) == here)
+        for name, value in getattr(module, "__dict__", {}).items()
+        if not name.startswith("_") and (_stands_ready(value) or _is_factory(value, here))
     ]
+
+
+def _stands_ready(value: object) -> bool:
+    """Whether a value is a machine, or an engine with or without its arguments; nothing is imported to find out."""
+    if isinstance(value, Machine):
+        return True
+    engines = sys.modules.get("engine.engine")
+    return engines is not None and isinstance(value[0] if isinstance(value, tuple) and value else value, engines.Engine)
+
+
+def _is_factory(value: object, here: str) -> bool:
+    """Whether a value is a function that a module defines itself, and that can be called without arguments."""
+    if not callable(value) or inspect.isclass(value) or getattr(value, "__module__", None) != here:
+        return False
+    try:
+        inspect.signature(value).bind()
+    except (TypeError, ValueError):
+        return False
+    return True

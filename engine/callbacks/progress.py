@@ -4,6 +4,7 @@ import logging
 import sys
 from functools import cache
 from math import inf, isfinite
+from numbers import Real
 from operator import length_hint
 from time import monotonic
 from typing import Any, TextIO
@@ -15,6 +16,7 @@ from engine.listeners import Callback
 from engine.outcome import Outcome
 from engine.run import Run
 from states import State
+from states.errors import shown, typed
 
 
 logger = logging.getLogger("stateloop")
@@ -31,7 +33,7 @@ class Progress(Callback):
     go to the logger "stateloop" as INFO, which is silent unless the program asks for it.
 
     Epochs count from 0, as everywhere: the last of eight is 7/7.  Print from a callback of yours when a bar is open,
-    and the bar is torn: use `tqdm.write` there.
+    and the bar is torn: use `tqdm.write` there, in `on_exception` too.
 
     Args:
         refresh_seconds: How long a bar stays as it is.  The loss is read on the host only when it is drawn anew (this
@@ -58,7 +60,7 @@ class Progress(Callback):
     def __init__(self, *, refresh_seconds: float = 0.25, stream: TextIO | None = None) -> None:
         if not isinstance(refresh_seconds, int | float) or not isfinite(refresh_seconds) or refresh_seconds <= 0:
             raise ArgumentRefused(
-                f"refresh_seconds is {refresh_seconds!r}, a {type(refresh_seconds).__name__}",
+                f"refresh_seconds is {shown(refresh_seconds)}, {typed(refresh_seconds)}",
                 allowed="a number of seconds above 0",
                 instead="leave it out for 0.25",
             )
@@ -227,11 +229,16 @@ def _place(run: Run) -> str:
     return f"at batch {run.batch_index}" if alone else f"in epoch {run.epoch} at batch {run.batch_index}"
 
 
-def _number(value: float) -> str:
+def _number(value: object) -> str:
     """Four digits that do not jump from line to line; very small and large ones in powers of ten.
 
+    What is no number, and a callback has put among the metrics, is shown as it is.
+
     Example:
-        >>> _number(0.98765), _number(12.5), _number(3e-7)
-        ('0.9877', '12.5000', '3.00e-07')
+        >>> _number(0.98765), _number(12.5), _number(3e-7), _number("none")
+        ('0.9877', '12.5000', '3.00e-07', 'none')
     """
+    if not isinstance(value, Real):
+        return value if isinstance(value, str) else shown(value)
+    value = float(value)
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"  # noqa: PLR2004  # as said

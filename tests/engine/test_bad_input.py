@@ -25,6 +25,7 @@ from engine.errors import (
     LossRefused,
     MetricRefused,
     OptimizerRefused,
+    Refused,
 )
 from states import EVALUATION, TRAINING, Event, Guard, Machine, MachineRefused, Transition, Trigger, TriggerRefused
 from states.errors import typed
@@ -106,14 +107,97 @@ def test_what_is_no_name_of_an_event_is_refused_and_not_silently_forgotten(name:
         small_engine().on(name)
 
 
-def test_a_name_like_none_that_is_known_lists_all_that_are() -> None:
-    with refuses(ArgumentRefused, "known: backward_begin", "validate_loss_end"):
+def test_a_name_like_none_that_is_known_lists_all_that_are_and_once() -> None:
+    with refuses(ArgumentRefused, "epoch_begin, ", "instead:  take one of these") as raised:
         small_engine().on("xyzzy")
+    assert str(raised.value).count("validate_loss_end") == 1
+    with refuses(CallbackRefused, "on_epoch_begin, ", "instead:  take one of these") as raised:
+        small_engine(hears("xyzzy", print))
+    assert str(raised.value).count("on_validate_loss_end") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("train_batch_end", "batch_end"),
+        ("training_epoch_begin", "epoch_begin"),
+        ("valid_batch_end", "validate_batch_end"),
+        ("before_step_begin", "step_begin"),
+        ("on_stop", "stop"),
+    ],
+)
+def test_the_name_that_another_engine_has_for_an_event_leads_to_ours(name: str, meant: str) -> None:
+    with refuses(ArgumentRefused, f"no event is called '{name}'", f"did you mean '{meant}'?"):
+        small_engine().on(name)
+    with refuses(CallbackRefused, f"'on_{name}'", f"did you mean 'on_{meant}'?"):
+        small_engine(hears(name, print))
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_a_guard_that_is_taken_for_an_event_is_told_to_be_answered(guard: str) -> None:
+    said = (f"'on_{guard}'", f"{guard} is a guard: it is answered, not heard", f"a method {guard}(run) -> bool")
+    with refuses(CallbackRefused, *said, f"write def {guard}(self, run), without on_"):
+        small_engine(hears(guard, print))
+    said = (f"no event is called '{guard}'", "train_begin", f'it is a guard; answer it: @engine.guard("{guard}")')
+    with refuses(ArgumentRefused, *said):
+        small_engine().on(guard)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_that_is_taken_for_a_guard_is_told_to_be_heard(event: str) -> None:
+    said = (f"no guard is called '{event}'", "skip_step", f'it is an event; hear it: @engine.on("{event}")')
+    with refuses(ArgumentRefused, *said):
+        small_engine().guard(event)
 
 
 def test_a_method_that_begins_like_a_guard_is_refused_and_told_how_a_helper_is_named() -> None:
-    with refuses(CallbackRefused, "'skip_everything'", "helper begins with an underscore"):
+    with refuses(CallbackRefused, "'skip_everything'", "take one of these; the name of a helper begins with an under"):
         small_engine(answers("skip_everything", bool, on_epoch_end=lambda self, run: None))
+
+
+@pytest.mark.parametrize(
+    ("method", "event"),
+    [
+        ("onepoch_end", "epoch_end"),
+        ("no_epoch_end", "epoch_end"),
+        ("onEpochEnd", "epoch_end"),
+        ("epochEnd", "epoch_end"),
+        ("batch_ends", "batch_end"),
+        ("validate_bacth_end", "validate_batch_end"),
+        ("onstop", "stop"),
+    ],
+)
+def test_a_method_that_nearly_has_the_name_of_an_event_would_be_silent_and_is_refused(method: str, event: str) -> None:
+    callback = hears("epoch_end", print, **{method: lambda self, run: None})
+    said = (f"Hears has a method '{method}'", "is nearly the name of an event", f"did you mean 'on_{event}'?")
+    with refuses(CallbackRefused, *said, f"on_{event}, to hear it", "the name of a helper begins with an underscore"):
+        small_engine(callback)
+
+
+def test_a_class_method_that_nearly_has_the_name_of_an_event_is_refused_too() -> None:
+    method = classmethod(lambda cls, run: None)
+    with refuses(CallbackRefused, "Hears has a method 'batch_ends'", "did you mean 'on_batch_end'?"):
+        small_engine(hears("epoch_end", print, batch_ends=method))
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "report",
+        "exceptions",
+        "stopped",
+        "steps",
+        "epoch",
+        "batch_size",
+        "end_epoch",
+        "on",
+        "at_end",
+        "validate",
+        "trainer",
+    ],
+)
+def test_a_helper_whose_name_is_only_a_little_like_an_events_is_left_alone(helper: str) -> None:
+    small_engine(hears("epoch_end", lambda run: None, **{helper: lambda self, run: None})).fit(batches(1))
 
 
 def test_helpers_attributes_and_properties_of_a_callback_are_its_own_business() -> None:
@@ -149,10 +233,55 @@ def test_a_class_instead_of_an_instance_is_refused() -> None:
         small_engine(Quiet)
 
 
-@pytest.mark.parametrize("thing", [print, object(), 3, None, Callback(), lambda run: None], ids=repr)
+@pytest.mark.parametrize("thing", [object(), 3, None, Callback()], ids=["object", "3", "None", "Callback"])
 def test_what_hears_nothing_and_answers_nothing_is_refused(thing: object) -> None:
     with refuses(CallbackRefused, "hears no event and answers no guard", "on_<event>(run)", "on_epoch_end"):
         small_engine(thing)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [print, lambda run: None, functools.partial(print), Quiet().on_epoch_end],
+    ids=["in C", "lambda", "partial", "bound"],
+)
+def test_a_plain_function_among_the_callbacks_is_told_how_it_is_registered(function: Any) -> None:
+    name = getattr(function, "__name__", "partial")
+    said = (f"the callback {name} is a function", "on_<event>(run)", 'write @engine.on("epoch_end") above it')
+    with refuses(CallbackRefused, *said, f'or engine.on("epoch_end")({name})', '@engine.guard("skip_step")'):
+        small_engine(function)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset])
+def test_callbacks_inside_a_callback_are_told_to_be_unpacked(kind: Callable[[Any], Any]) -> None:
+    with refuses(CallbackRefused, f"is a {kind.__name__}", "on_<event>(run)", "unpack it: callbacks=[*these, ...]"):
+        small_engine(kind([Quiet()]))
+
+
+class Talkative:
+    def __repr__(self) -> str:
+        return "word\n" * 1000
+
+
+def test_of_an_object_that_shows_itself_in_many_lines_only_the_beginning_is_told() -> None:
+    engine = small_engine()
+    thing: Any = Talkative()
+    calls = {
+        "callback": lambda: engine.add(thing),
+        "event": lambda: engine.on(thing),
+        "loader": lambda: engine.evaluate(thing),
+        "epochs": lambda: engine.fit(batches(1), epochs=thing),
+        "model": lambda: Engine(thing),
+        "loss": lambda: Engine(small_model(), thing),
+        "optimizer": lambda: Engine(small_model(), nn.MSELoss(), thing),
+        "order": lambda: small_engine(hears("epoch_end", print, order=thing)),
+        "askings": lambda: engine.dry_run(answers={"skip_step": thing}),
+    }
+    for where, call in calls.items():
+        with pytest.raises(Refused) as raised:
+            call()
+        assert "word word word" in raised.value.what, where
+        assert "\n" not in raised.value.what
+        assert len(raised.value.what) < 200
 
 
 @pytest.mark.parametrize("given_as", [Quiet(), "Quiet", 3])
@@ -187,19 +316,33 @@ WRONG = {
     "async __call__": _AsyncCall(),
     "a number": 3,
 }
+ALONE, ASYNC = "cannot be called with a run alone: it", "is async, and nobody would wait for it"
+WHY = {
+    "none": ("<lambda>", f"{ALONE} takes ()", "function"),
+    "two": ("<lambda>", f"{ALONE} takes (run, more)", "function"),
+    "keyword": ("<lambda>", f"{ALONE} takes (run, *, more)", "function"),
+    "async": ("_async", ASYNC, "_async"),
+    "generator": ("_yields", "is a generator, and nobody would go through it", "_yields"),
+    "async generator": ("_yields_async", ASYNC, "_yields_async"),
+    "async partial": ("partial", ASYNC, "partial"),
+    "async __call__": ("_AsyncCall", ASYNC, "_AsyncCall"),
+    "a number": ("3", f"{ALONE} is an int", "function"),
+}
 
 
-@pytest.mark.parametrize("function", WRONG.values(), ids=WRONG.keys())
-def test_what_cannot_be_called_with_a_run_is_refused_as_function_and_as_method(function: Any) -> None:
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_cannot_be_called_with_a_run_is_refused_as_function_and_as_method(kind: str) -> None:
     engine = small_engine()
-    said = ("cannot be called with a run alone", "takes one argument, the run", "write def function(run)")
-    with refuses(CallbackRefused, "on('epoch_end')", *said):
+    function: Any = WRONG[kind]
+    name, why, better = WHY[kind]
+    said = ("takes one argument, the run", f"write def {better}(run)")
+    with refuses(CallbackRefused, f"{name}, given to on('epoch_end'), {why}", *said):
         engine.on("epoch_end")(function)
-    with refuses(CallbackRefused, "guard('skip_step')", *said):
+    with refuses(CallbackRefused, f"{name}, given to guard('skip_step'), {why}", *said):
         engine.guard("skip_step")(function)
     for name in ("on_epoch_end", "skip_step"):
         method = staticmethod(function) if callable(function) else function
-        with refuses(CallbackRefused, f"Wrong.{name}", *said[:2], f"write def {name}(self, run)"):
+        with refuses(CallbackRefused, f"Wrong.{name} {why}", said[0], f"write def {name}(self, run)"):
             engine.add(type("Wrong", (Callback,), {name: method})())
     assert len(engine.callbacks) == 1  # the engine's own metrics
     still_works(engine)
@@ -271,9 +414,10 @@ def test_an_order_that_is_none_is_refused(name: str, value: object, allowed: str
 
 
 @pytest.mark.parametrize("argument", ["every", "once"])
-@pytest.mark.parametrize("value", [0, -1, 1.0, True, "2"])
-def test_every_and_once_are_whole_numbers_from_one(argument: str, value: object) -> None:
-    with refuses(ArgumentRefused, f"{argument} is {value!r}", "a whole number, 1 or more", f"say {argument}=1"):
+@pytest.mark.parametrize(("value", "meant"), [(0, 1), (-1, 1), (2.0, 2), (True, 1), ("2", 2), ("two", 1)])
+def test_every_and_once_are_whole_numbers_from_one(argument: str, value: object, meant: int) -> None:
+    said = (f"{argument} is {value!r}, {typed(value)}", "a whole number, 1 or more", f"say {argument}={meant}")
+    with refuses(ArgumentRefused, *said):
         small_engine().on("epoch_end", **{argument: value})
 
 
@@ -331,8 +475,45 @@ def _refused_before_the_first_batch(engine: Engine, kind: type, *phrases: str, *
 
 @given(st.sampled_from(["epochs", "max_updates", "start_epoch"]), NOT_WHOLE)
 def test_lengths_that_are_negative_or_not_whole_are_refused(name: str, value: object) -> None:
-    said = (f"{name} is {value!r}, a {type(value).__name__}", "a whole number, 0 or more", f"say {name}=1")
+    said = (f"{name} is {value!r}, {typed(value)}", "a whole number, 0 or more", f"say {name}=")
     _refused_before_the_first_batch(small_engine(), ArgumentRefused, *said, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (2.0, 2),
+        ("3", 3),
+        (np.int64(4), 4),
+        (torch.tensor(5), 5),
+        (-1, 1),
+        (2.5, 1),
+        (float("nan"), 1),
+        (1e300, 1),
+        ("many", 1),
+        (True, 1),
+        (torch.ones(2), 1),
+        ([3], 1),
+    ],
+)
+def test_a_number_that_can_be_read_is_given_back_as_it_should_be_written(value: Any, meant: int) -> None:
+    with refuses(ArgumentRefused, f"epochs is {value!r}, {typed(value)}", f"say epochs={meant}"):
+        small_engine().fit(batches(1), epochs=value)
+
+
+@given(st.integers(1, 9), st.integers(0, 9))
+def test_a_run_that_would_be_over_before_it_begins_is_refused(start: int, epochs: int) -> None:
+    assume(start > epochs)
+    more = max(epochs, 1)
+    said = (f"start_epoch is {start} and epochs is {epochs}: nothing would be trained", "start_epoch or more")
+    said = (*said, f"say epochs={start + more} to train {more} more")
+    _refused_before_the_first_batch(small_engine(), ArgumentRefused, *said, epochs=epochs, start_epoch=start)
+
+
+@pytest.mark.parametrize(("epochs", "more"), [(3, {}), (None, {"max_updates": 0})])
+def test_a_run_that_has_nothing_left_to_do_is_no_mistake(epochs: int | None, more: dict[str, int]) -> None:
+    run = small_engine().fit(batches(1), epochs=epochs, start_epoch=3, **more)
+    assert (run.outcome, run.updates, run.epoch) == (Outcome.COMPLETED, 0, 3)
 
 
 def test_a_run_without_an_end_is_refused() -> None:
@@ -369,11 +550,11 @@ class Sized:
     "empty", [[], (), Sized(batches(2), 0), DataLoader([]), DataLoader(batches(1), batch_size=2, drop_last=True)]
 )
 def test_a_sized_loader_of_length_0_is_refused_before_train_begin(role: str, empty: Any) -> None:
-    said = (f"{role} is a {type(empty).__name__} of length 0", "at least one batch", "batch_size and drop_last")
+    said = (f"{role} is {typed(empty)} of length 0", "at least one batch", "batch_size and drop_last")
     _refused_before_the_first_batch(small_engine(), LoaderRefused, *said, **{role: empty})
 
 
-@pytest.mark.parametrize("thing", [3, None, print, torch.utils.data.TensorDataset(torch.ones(2))], ids=repr)
+@pytest.mark.parametrize("thing", [3, None, print], ids=repr)
 def test_what_cannot_be_iterated_is_refused(thing: Any) -> None:
     engine = small_engine()
     _refused_before_the_first_batch(
@@ -382,6 +563,31 @@ def test_what_cannot_be_iterated_is_refused(thing: Any) -> None:
     for call in (engine.evaluate, engine.predict):
         with refuses(LoaderRefused, "loader is", repr(thing)):
             call(thing)
+
+
+@pytest.mark.parametrize("role", ["train_loader", "valid_loader"])
+def test_a_data_set_instead_of_a_loader_is_refused_and_told_of_the_data_loader(role: str) -> None:
+    engine = small_engine()
+    samples: Any = torch.utils.data.TensorDataset(torch.ones(2))
+    said = (f"{role} is <torch.utils.data.dataset.TensorDataset", "any iterable of batches", "samples, not batches")
+    said = (*said, "pass torch.utils.data.DataLoader(dataset, batch_size=32)")
+    _refused_before_the_first_batch(engine, LoaderRefused, *said, **{role: samples})
+    for call in (engine.evaluate, engine.predict):
+        with refuses(LoaderRefused, *said[2:]):
+            call(samples)
+
+
+def test_a_number_of_epochs_in_the_place_of_the_second_loader_is_refused() -> None:
+    said = ("valid_loader is 5, an int", "any iterable of batches", "write epochs=5: the second argument is the loader")
+    _refused_before_the_first_batch(small_engine(), LoaderRefused, *said, valid_loader=5)
+
+
+def test_a_length_that_is_not_implemented_is_none() -> None:
+    class Unsure(Sized):
+        def __len__(self) -> int:
+            raise NotImplementedError
+
+    assert small_engine().fit(Unsure(batches(2), 0)).updates == 2
 
 
 def test_evaluate_and_predict_refuse_an_empty_loader_too() -> None:
@@ -580,6 +786,18 @@ def test_a_loss_function_that_cannot_be_called_is_refused(loss_fn: Any) -> None:
         small_engine(loss_fn=loss_fn)
 
 
+def test_a_loss_function_and_an_optimizer_that_are_swapped_are_told_so() -> None:
+    model = small_model()
+    sgd: Any = optim.SGD(model.parameters(), lr=0.1)
+    said = ("the loss function is an optimizer, SGD", "(output, targets)", "write Engine(model, loss_fn, optimizer)")
+    with refuses(ArgumentRefused, *said, "and the optimizer is MSELoss(): they are swapped"):
+        small_engine(model=model, loss_fn=sgd, optimizer=nn.MSELoss())
+    for other in (None, sgd):
+        with refuses(ArgumentRefused, *said) as raised:
+            small_engine(model=model, loss_fn=sgd, optimizer=other)
+        assert "swapped" not in str(raised.value)
+
+
 def test_a_missing_loss_function_is_refused_unless_an_action_computes_the_loss() -> None:
     said = ("no loss function", "or an action for State.LOSS", "Engine(model, loss_fn, optimizer)")
     engine = small_engine(loss_fn=None)
@@ -597,7 +815,11 @@ def test_a_model_that_is_no_module_is_refused(model: Any) -> None:
         Engine(model)
 
 
-@pytest.mark.parametrize("optimizer", [optim.SGD, optim.LBFGS, "sgd", small_model().parameters()], ids=repr)
+@pytest.mark.parametrize(
+    "optimizer",
+    [optim.SGD, optim.LBFGS, "sgd", small_model().parameters()],
+    ids=["SGD", "LBFGS", "a name", "parameters"],
+)
 def test_what_is_no_optimizer_is_refused_when_it_is_given(optimizer: Any) -> None:
     with refuses(OptimizerRefused, f"the optimizer is {optimizer!r}", "an instance of", "torch.optim.SGD(model.param"):
         small_engine(optimizer=optimizer)
@@ -865,11 +1087,11 @@ def test_a_word_of_ones_own_machine_is_heard_though_a_built_in_machine_has_one_o
     [
         ("forward", "write State.FORWARD, the member itself"),
         ("forwards", "did you mean 'forward'?"),
-        (My.SAMPLE, "known: average"),
-        (3, "known: average"),
-        (State.IDLE, "known: average"),
+        (My.SAMPLE, "take one of these"),
+        (3, "take one of these"),
+        (State.IDLE, "take one of these"),
         (State.BATCH, "did you mean"),
-        (State.DONE, "known: average"),
+        (State.DONE, "take one of these"),
     ],
 )
 def test_an_action_for_a_state_that_no_machine_has_is_refused(state: Any, hint: str) -> None:

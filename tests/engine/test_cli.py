@@ -28,18 +28,20 @@ APP = """
 import time
 
 import torch
+from attrs import evolve
 from engine import Engine
 from engine.callbacks import Progress
-from states import TRAINING
+from states import TRAINING, Event, Guard, State, Transition, Trigger
 
 BATCHES = [(torch.ones(4, 2), torch.zeros(4, 1))] * 3
 MACHINE = TRAINING
 
 
-def engine(*callbacks):
+def engine(*callbacks, machine=TRAINING):
     torch.manual_seed(0)
     model = torch.nn.Linear(2, 1)
-    engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), callbacks)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks, machine=machine)
 
     @engine.guard("skip_step")
     def first_of_all(run):
@@ -116,6 +118,41 @@ def nothing():
 
 def demanding(size):
     return None
+
+
+READY = engine()
+PAIR = factory()
+
+
+def restless():
+    ends = (Event.BATCH_END, Event.EPOCH_END)
+    out = Transition(State.STEP, Trigger.WEIGHTS_MOVED, Guard.SKIP_BATCH, State.TRAIN, ends, (Event.STEP_END,))
+    at = next(at for at, row in enumerate(TRAINING.rows) if row.source is State.STEP)
+    rows = (*TRAINING.rows[:at], out, *TRAINING.rows[at:])
+    made = engine(machine=evolve(TRAINING, name="restless", rows=rows))
+    made.guard("skip_batch")(lambda run: False)
+    return made
+
+
+def interrupted_while_made():
+    raise KeyboardInterrupt
+
+
+def logging_itself():
+    import logging
+
+    logging.basicConfig(format="%(message)s", force=True)
+    return factory()
+
+
+def spoken():
+    made, arguments = factory()
+
+    @made.on("epoch_end", order=-200)  # before the engine's own metrics, which put it into the history
+    def speak(run):
+        run.metrics.update(nothing=None, word="high", tensor=torch.zeros(100, 3), half=torch.tensor(0.5).numpy()[()])
+
+    return made, arguments
 """
 
 Stateloop = Callable[..., Result]
@@ -168,7 +205,7 @@ def test_python_minus_m_engine_is_the_same_command(tmp_path: Path) -> None:
     assert done.stdout == f"{states.prove(TRAINING)}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["prove"], ["diagram"], ["dry-run"], ["fit"]])
+@pytest.mark.parametrize("command", [[], ["prove"], ["diagram"], ["dry-run"], ["source"], ["fit"]])
 def test_every_help_shows_an_example_and_the_exit_codes(command: list[str], stateloop: Stateloop) -> None:
     result = stateloop(*command, "--help")
 
@@ -210,6 +247,9 @@ def test_modules_are_looked_for_in_app_dir(stateloop: Stateloop, tmp_path: Path)
         ("userapp.inner:factory", "no module is called 'userapp.inner'", "change to the folder that holds it"),
         ("userapp:fatcory", "userapp has no 'fatcory'", "did you mean 'factory'?"),
         ("states:TRANING", "states has no 'TRANING'", "did you mean 'TRAINING'?"),
+        ("userapp:REDY", "userapp has no 'REDY'", "did you mean 'READY'?"),
+        ("userapp:PAIRS", "userapp has no 'PAIRS'", "did you mean 'PAIR'?"),
+        ("userapp:ENGINE.maker", "userapp has no 'ENGINE.maker'", "write such a function there"),
         ("userapp:demanding", "userapp:demanding cannot be called without arguments", "wrap it in one"),
         ("engine:Engine", "engine:Engine cannot be called without arguments", "wrap it in one"),
         ("userapp:nothing", "userapp:nothing gives None, a NoneType", "return one of these"),
@@ -226,7 +266,14 @@ def test_wrong_usage_exits_with_2_and_says_what_to_write(
     assert f"\n  instead:  {instead}" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["dry-run", "fit"])
+def test_what_could_not_be_used_is_not_suggested(stateloop: Stateloop) -> None:
+    told = stateloop("prove", "userapp:xyzzy").stderr.partition("instead:  known: ")[2].strip().split(", ")
+
+    assert {"factory", "engine", "machine", "ENGINE", "READY", "PAIR", "MACHINE", "TRAINING"} <= {*told}
+    assert not {"demanding", "Slow", "Engine", "torch", "BATCHES", "MADE", "evolve"} & {*told}
+
+
+@pytest.mark.parametrize("command", ["dry-run", "source", "fit"])
 def test_where_callbacks_matter_a_machine_is_not_enough(command: str, stateloop: Stateloop) -> None:
     result = stateloop(command, "states:TRAINING")
 
@@ -289,6 +336,11 @@ def test_a_file_whose_name_tells_no_format_is_wrong_usage(stateloop: Stateloop) 
 
     assert result.exit_code == 2
     assert "the suffix '.jpg' tells none" in result.stderr
+
+
+def test_the_help_says_which_format_is_printed_without_a_file(stateloop: Stateloop) -> None:
+    assert "mermaid without --out" in " ".join(stateloop("diagram", "--help").output.split())
+    assert stateloop("diagram", "states:TRAINING").stdout.strip() == str(states.diagram(TRAINING, "mermaid")).strip()
 
 
 def test_the_diagram_of_an_engine_names_its_callbacks(stateloop: Stateloop) -> None:
@@ -358,6 +410,33 @@ def test_a_plan_that_cannot_be_is_wrong_usage(options: list[str], message: str, 
     assert message in result.stderr
 
 
+@pytest.mark.parametrize("answers", [["skip_step=0", "skip_step=2"], ["skip_step=2", "stop_epoch=9", "skip_step=0,2"]])
+def test_answers_of_one_guard_that_are_given_apart_are_put_together(answers: list[str], stateloop: Stateloop) -> None:
+    options = [part for answer in answers for part in ("--answer", answer)]
+    result = stateloop("dry-run", "userapp:engine", "--batches", "4", *options, "--json")
+    steps = [line["verdict"] for line in json.loads(result.stdout)["lines"] if line["word"] == "skip_step"]
+
+    assert steps == [True, False, True, False]
+
+
+# source
+
+
+def test_the_loop_that_runs_is_printed_with_the_callbacks_in_it(stateloop: Stateloop) -> None:
+    result = stateloop("source", "userapp:ENGINE")
+
+    assert (result.exit_code, result.stdout) == (0, sys.modules["userapp"].ENGINE.source().rstrip("\n") + "\n")
+    assert "first_of_all" in result.stdout
+    compile(result.stdout, "the loop", "exec")
+
+
+def test_a_machine_that_has_no_nested_loop_is_refused_without_a_traceback(stateloop: Stateloop) -> None:
+    result = stateloop("source", "userapp:restless")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: restless goes back to train from inside another loop")
+
+
 # fit
 
 
@@ -371,6 +450,22 @@ def test_fit_prints_the_epochs_and_how_it_ended(stateloop: Stateloop) -> None:
     assert len({len(line) for line in (head, *epochs)}) == 1
     assert outcome == "training: everything that was asked for was done"
     assert skip.startswith("skip_step by first_of_all: 1 ")
+
+
+@pytest.mark.parametrize("verbose", [[], ["-v"]])
+def test_what_a_callback_has_put_among_the_metrics_is_shown_whatever_it_is(
+    verbose: list[str], stateloop: Stateloop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("stateloop"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("stateloop"), "level", logging.NOTSET)
+    result = stateloop("fit", "userapp:spoken", *verbose)
+    head, first, *_ = result.stdout.splitlines()
+
+    assert result.exit_code == 0
+    assert head.split()[-4:] == ["nothing", "word", "tensor", "half"]
+    assert re.search(r"\d  +high  tensor\(\[\[0.*\.\.\.  0\.5000$", first)
+    told = r"^epoch 0/1  .*nothing None  word high  tensor tensor\(\[\[0.*\.\.\.  half 0\.5000  \d"
+    assert bool(re.search(told, result.stderr, re.MULTILINE)) is bool(verbose)
 
 
 def test_a_stop_that_was_asked_for_is_no_failure(stateloop: Stateloop) -> None:
@@ -412,7 +507,14 @@ def test_an_interrupt_exits_with_130_and_tells_how_far_it_came(stateloop: Statel
 
     assert result.exit_code == 130
     assert "training: the run was interrupted from the keyboard" in result.stdout
-    assert result.stderr == "interrupted\n"
+    assert result.output.count("interrupted") == 1
+
+
+@pytest.mark.parametrize("command", ["fit", "prove"])
+def test_an_interrupt_before_a_run_begins_is_told_too(command: str, stateloop: Stateloop) -> None:
+    result = stateloop(command, "userapp:interrupted_while_made")
+
+    assert (result.exit_code, result.output) == (130, "interrupted\n")
 
 
 @pytest.mark.parametrize(("option", "left"), [("--progress", 1), ("--no-progress", 0)])
@@ -437,13 +539,51 @@ def test_ctrl_c_on_a_terminal_leaves_it_clean(tmp_path: Path) -> None:
     os.close(inside)
     drawn = read_until(outside, b"loss")
     process.send_signal(signal.SIGINT)
-    left = read_until(outside, b"interrupted\r\n")
+    left = read_until(outside, b"keyboard\r\n")
     code = process.wait(timeout=60)
+    left += read_on(outside)
     os.close(outside)
 
     assert code == 130
     assert "epoch 0/999 train: " in drawn
-    assert left.endswith("\r\x1b[Ktraining: the run was interrupted from the keyboard\r\ninterrupted\r\n")
+    assert left.endswith("\r\x1b[Ktraining: the run was interrupted from the keyboard\r\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("factory", []), ("factory", ["--no-progress"]), ("interrupted", []), ("logging_itself", [])],
+)
+def test_a_verbose_run_tells_nothing_twice_on_a_terminal(name: str, options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "userapp.py").write_text(APP)
+    outside, inside = pty.openpty()
+    termios.tcsetwinsize(inside, (24, 200))
+    subprocess.run(
+        [sys.executable, "-m", "engine", "fit", f"userapp:{name}", "-v", *options],
+        stdout=inside,
+        stderr=inside,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    os.close(inside)
+    told = read_on(outside)
+    os.close(outside)
+
+    lines = [line.rpartition("\r")[2].removeprefix("\x1b[K") for line in told.split("\r\n")]
+    assert len([line for line in lines if line.startswith("training: ")]) == 1
+    assert len([line for line in lines if re.match(r"(epoch )?0(/1)?  ", line.strip())]) == 1
+    assert told.count("interrupted") == (name == "interrupted")
+
+
+def read_on(terminal: int) -> str:
+    """What a terminal shows that nobody writes to any more."""
+    seen = b""
+    while select.select([terminal], [], [], 0)[0]:
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # Linux's way to say that the other end is closed
+            break
+    return seen.decode()
 
 
 def read_until(terminal: int, sign: bytes) -> str:

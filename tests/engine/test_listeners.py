@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engine import Callback, Engine, Outcome, Run
-from states import TRAINING, Guard, State, Transition, Trigger
+from states import EVALUATION, TRAINING, Guard, Machine, State, Transition, Trigger
 from states.names import name_of
 from states.walk import script
 from tests.engine.tools import Recorder, answers, batches, hears, small_engine
@@ -484,3 +484,45 @@ def test_a_yes_to_a_stop_guard_of_ones_own_takes_its_row_and_stops_nothing_else(
     run = engine.fit([(torch.ones(2, 1), torch.ones(2, 1))] * 3, epochs=2)
     assert (run.outcome, run.epoch, run.batches_done) == (Outcome.COMPLETED, 2, 2)
     assert [stop.guard for stop in run.stops] == [OwnGuard.STOP_LOOKING] * 2
+
+
+class Deep(Enum):
+    """The words of machines two and three levels within a training."""
+
+    PROBE = "probe"
+    PROBED = "probed"
+    LOOK = "look"
+    PROBE_BEGIN = "probe_begin"
+    PROBE_END = "probe_end"
+    SKIP_LOOK = "skip_look"
+
+
+def _within() -> Machine:
+    """A training whose validation holds, before each batch, a machine of its own."""
+    inner = Machine(
+        name="inner",
+        initial=State.IDLE,
+        finals=(State.DONE,),
+        rows=(
+            Transition(State.IDLE, Trigger.EVALUATION_ASKED, None, Deep.LOOK, (Deep.PROBE_BEGIN,)),
+            Transition(Deep.LOOK, None, Deep.SKIP_LOOK, State.DONE, (Deep.PROBE_END,)),
+            Transition(Deep.LOOK, None, None, State.DONE, (Deep.PROBE_END,)),
+        ),
+        gradients=False,
+    )
+    rows = [
+        attrs.evolve(row, dest=Deep.PROBE) if row.source is State.EVALUATE and row.guard is None else row
+        for row in EVALUATION.rows
+    ]
+    rows.append(Transition(Deep.PROBE, Trigger.VALIDATED, None, State.FETCH))
+    evaluation = attrs.evolve(EVALUATION, rows=rows, holds={Deep.PROBE: inner})
+    return attrs.evolve(TRAINING, holds={State.VALIDATE: evaluation})
+
+
+def test_the_words_of_a_machine_are_known_however_deep_it_is_held() -> None:
+    engine = small_engine(hears("probe_end", print, skip_look=lambda self, run: False), machine=_within())
+    engine.on("probe_begin")(print)
+    engine.guard("skip_look")(bool)
+    listed = [line for line in engine.dry_run(valid_batches=1).lines if isinstance(line.word, Deep)]
+    probing = [("probe_begin", ("print",)), ("skip_look", ("Hears", "bool")), ("probe_end", ("Hears",))]
+    assert [(name_of(line.word), line.callbacks) for line in listed] == probing * 2  # a batch, and the loader's end

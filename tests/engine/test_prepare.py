@@ -156,3 +156,29 @@ def test_a_diagram_can_be_that_of_a_held_machine_with_those_who_hear_it() -> Non
 
 def hear_it(run: Run) -> None:
     """Hears something."""
+
+
+def test_machines_held_at_any_depth_run_and_die_with_those_around_them() -> None:
+    """A validation that holds a validation of its own: each with a run of its own, on the same loader."""
+    middle = Machine(
+        name="middle",
+        initial=State.IDLE,
+        finals=(State.DONE,),
+        rows=(
+            Transition(State.IDLE, Trigger.EVALUATION_ASKED, None, State.VALIDATE),
+            Transition(State.VALIDATE, Trigger.VALIDATED, None, State.DONE),
+        ),
+        holds={State.VALIDATE: EVALUATION},
+        gradients=False,
+    )
+    depths: list[int] = []
+
+    def depth(run: Run) -> int:
+        return 0 if run.parent is None else 1 + depth(run.parent)
+
+    for checked in (False, True):
+        engine = small_engine(machine=changed(holds={State.VALIDATE: middle}), checked=checked)
+        engine.on("validate_end")(lambda run: depths.append(depth(run)))
+        run = engine.fit(batches(1), batches(2), epochs=2)
+        assert (run.outcome, run.history[-1]["valid_loss"] > 0) == (Outcome.COMPLETED, True)
+    assert depths == [2, 2, 2, 2]

@@ -16,6 +16,7 @@ from engine.callbacks import Progress
 from engine.callbacks.progress import ERASE_LINE
 from engine.errors import ArgumentRefused
 from states import EVALUATION, TRAINING, Event, Machine, State, Transition, Trigger
+from states.errors import typed
 
 
 class Terminal(io.StringIO):
@@ -206,6 +207,23 @@ def test_a_stop_between_two_epochs_and_one_of_a_lone_prediction_are_told_as_such
     assert terminal.screen[1:] == ["stopped before epoch 1: one is enough", "stopped at batch 1: so is one batch"]
 
 
+def test_what_a_callback_has_put_among_the_metrics_is_shown_in_its_line_whatever_it_is() -> None:
+    terminal = Terminal()
+    engine = engine_with(Progress(stream=terminal))
+    more = {
+        "nothing": None,
+        "word": "high",
+        "many": torch.zeros(99, 3),
+        "step": 3,
+        "half": torch.tensor(0.5).numpy()[()],
+    }
+    engine.on("epoch_end")(lambda run: run.metrics.update(more))
+    engine.fit(loader(2))
+
+    (line,) = terminal.screen
+    assert re.search(r"  nothing None  word high  many tensor\(\[\[0.* \.\.\.  step 3\.0000  half 0\.5000  ", line)
+
+
 def test_an_evaluation_and_a_prediction_by_themselves_are_shown() -> None:
     terminal = Terminal()
     engine = engine_with(Progress(stream=terminal, refresh_seconds=1e-9))
@@ -238,4 +256,5 @@ def test_a_refresh_that_is_no_number_above_zero_is_refused(given: Any) -> None:
     with pytest.raises(ArgumentRefused, match="refresh_seconds is ") as caught:
         Progress(refresh_seconds=given)
 
+    assert caught.value.what == f"refresh_seconds is {given!r}, {typed(given)}"
     assert caught.value.allowed == "a number of seconds above 0"
