@@ -3,12 +3,15 @@
 # General layout
 #
 #   engine      Engine: what people hold in their hands
-#   listeners   Callback, and who hears what in which order
+#   registry    who is registered: listeners (Callback), vocabulary (the words they may name), order
 #   run         Run: everything mutable of one training
-#   actions     what is done in each state
-#   link        rows, actions and listeners become something that runs
-#   drive       the walk, and how a run dies
-#   metrics, outputs, dryrun, outcome, check, errors    one subject each
+#   actions     what is done in each state: batches draws them, closure is for LBFGS
+#   prepare     what is made ready before a run begins; fitting and check refuse what could not work
+#   link        rows, actions and listeners put together; asking makes the guards
+#   loop        the loop that this comes to, as Python; code writes it down
+#   drive       how a run goes, and how it dies
+#   metrics     mean loss and metrics: meter adds them up
+#   outputs, dryrun, outcome, errors    one subject each
 #   callbacks/  callbacks that come with the engine
 #   cli         the command `stateloop`; target finds what `module:factory` names
 #

@@ -11,10 +11,8 @@
 # guards and callbacks, by letters, digits and underscores alone, and no two things have one name.
 """
 
-import keyword
 import linecache
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
@@ -23,6 +21,7 @@ from types import CodeType
 
 from attrs import define, evolve, field, frozen
 
+from engine.code import Code, Names, choice
 from engine.drive import unexpected
 from engine.link import Happening, Linked, LinkedGroup, LinkedRow, LinkedState
 from engine.run import Run
@@ -31,6 +30,9 @@ from states.names import name_of
 from states.picture import visible
 from states.shape import Loop, Shape, shape
 
+
+# Names that a loop uses itself.
+OWN = frozenset({"run", "remember", "trigger", "wish", "epoch_wish", "unexpected", "__builtins__"})
 
 # A loop in which rows are written again and again, more often than this on the average, is not one to read.
 COPIES = 8
@@ -41,45 +43,12 @@ class NotNested(StateloopError):
 
 
 @frozen
-class Code:
-    """Lines of Python, and whether they are left at their end (rather than by a jump)."""
-
-    lines: tuple[str, ...] = ()
-    falls: bool = True
-
-    def inside(self) -> tuple[str, ...]:
-        """These lines as the body of a statement."""
-        return tuple(f"    {line}" for line in self.lines or ("pass",))
-
-
-@frozen
 class Place:
     """Where a piece of code stands: the state that comes after it, the loop around it, the states on the way to it."""
 
     next: Enum | None = None
     loop: Loop | None = None
     way: tuple[Enum, ...] = ()
-
-
-@define(eq=False)
-class Names:
-    """What the names in a loop stand for: one name for each thing, one thing for each name."""
-
-    space: dict[str, object] = field(factory=dict)
-
-    def __call__(self, wanted: str, thing: object) -> str:
-        """The name of a thing: the one that was wanted, as far as Python allows it."""
-        plain = re.sub(r"\W", "_", wanted, flags=re.ASCII)
-        plain = f"_{plain}" if keyword.iskeyword(plain) or plain[:1].isdigit() else plain
-        name, number = plain, 1
-        while name in _TAKEN or self.space.setdefault(name, thing) is not thing:
-            number += 1
-            name = f"{plain}_{number}"
-        return name
-
-
-# Names that a loop uses itself.
-_TAKEN = frozenset({"run", "remember", "trigger", "wish", "epoch_wish", "unexpected", "__builtins__"})
 
 
 @frozen
@@ -117,7 +86,7 @@ def source(linked: Linked) -> Source:
 @define(eq=False)
 class _Writer:
     linked: Linked
-    names: Names = field(factory=lambda: Names({"unexpected": unexpected}))
+    names: Names = field(factory=lambda: Names(space={"unexpected": unexpected}, taken=OWN))
     states: dict[Enum, LinkedState] = field(init=False)
     shape: Shape = field(init=False)
     # How many rows may still be written.
@@ -229,35 +198,6 @@ class _Writer:
     def _constant(self, word: Enum | None) -> str:
         assert word is not None, "a state that reports has triggers"
         return self.names(word.name.upper(), word)
-
-
-def choice(yes: Sequence[tuple[str, Code]], otherwise: Code) -> Code:
-    r"""The first of these codes whose condition holds, or the last one; a condition ends with its colon.
-
-    Example:
-        >>> jump, work = Code(("return",), falls=False), Code(("work()",))
-        >>> print("\n".join(choice([("done:", jump)], work).lines))
-        if done:
-            return
-        work()
-        >>> print("\n".join(choice([("a:", work), ("b:", work)], jump).lines))
-        if a:
-            work()
-        elif b:
-            work()
-        else:
-            return
-    """
-    if not yes:
-        return otherwise
-    (condition, code), *others = yes
-    rest = choice(others, otherwise)
-    lines = (f"if {condition}", *code.inside())
-    if not code.falls:
-        return Code((*lines, *rest.lines), rest.falls)
-    if others and all(line.startswith((" ", "el")) for line in rest.lines[1:]):  # one `if`, with nothing behind it
-        return Code((*lines, f"el{rest.lines[0]}", *rest.lines[1:]))
-    return Code((*lines, *(("else:", *rest.inside()) if rest.lines else ())))
 
 
 def _reached(start: LinkedState) -> dict[Enum, LinkedState]:

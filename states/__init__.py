@@ -9,6 +9,7 @@
 #   proof       what holds for every machine; rules says what must, paths how each state is reached
 #   grammar     the legal orders of events, written by hand; expressions reads them
 #   walk        what would happen under a plan
+#   shape       which loops a machine goes round, and where its ways meet
 #   checked     the same rows as a pytransitions machine
 #   diagram     the picture: picture takes it apart, mermaid and dot write it down
 #   errors      what can go wrong

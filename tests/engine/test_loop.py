@@ -14,10 +14,11 @@ from torch import nn
 
 from engine import Callback, Run
 from engine.asking import Asker
+from engine.code import Code, choice
 from engine.drive import drive, follow
 from engine.link import Linked, ears_of, link
 from engine.listeners import Listener
-from engine.loop import Code, NotNested, choice, source
+from engine.loop import NotNested, source
 from states import EVALUATION, PREDICTION, TRAINING, Count, Counter, Event, Machine, State, Transition, When
 from states.errors import MachineRefused, TriggerRefused
 from tests.engine.tools import Recorder, batches, hears, small_engine
