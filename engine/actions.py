@@ -82,7 +82,6 @@ def _check_compute(compute: object, where: str) -> None:
 
 def begin_training(run: Run) -> None:
     """Training mode, unless the model is in it already (a frozen batch norm stays frozen); clear gradients."""
-    run.modes = [(module, module.training) for module in run.model.modules()]
     if not run.model.training:
         run.model.train()
     run.model.zero_grad()
@@ -92,7 +91,6 @@ def begin_training(run: Run) -> None:
 
 def begin_evaluation(run: Run) -> None:
     """Evaluation mode for the whole model."""
-    run.modes = [(module, module.training) for module in run.model.modules()]
     run.model.eval()
 
 

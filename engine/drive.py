@@ -18,6 +18,7 @@ from states.names import name_of
 
 def drive(run: Run, linked: Linked, loop: Callable[[Run], None]) -> None:
     """Let a loop run to its end; whatever is raised ends the run and is raised again."""
+    run.modes = [(module, module.training) for module in run.model.modules()]  # each module's own; put back at the end
     try:
         loop(run)
     except BaseException as error:

@@ -385,7 +385,7 @@ class Engine:
 
     @property
     def _kit(self) -> Kit:
-        return Kit(self.actions, self.optimizer, self.checked)
+        return Kit(self.machine, self.actions, self.optimizer, self.checked)
 
     def _device_now(self) -> torch.device:
         parameter = next(self.model.parameters(), None)

@@ -19,6 +19,10 @@ Given = Mapping[State, Action | Do] | Mapping[Enum, Action | Do]
 def check_actions(given: Given, machines: Sequence[Machine]) -> None:
     """Refuse actions that could never run, and machines that do not count what the engine's own actions look at.
 
+    Args:
+        given: The user's actions, by state.
+        machines: All that the engine may run, the one that `fit` runs first: its initial action can be replaced, too.
+
     Raises:
         ArgumentRefused: with the state that is meant.
     """
@@ -29,7 +33,7 @@ def check_actions(given: Given, machines: Sequence[Machine]) -> None:
             instead="write actions={State.FORWARD: output_from(lambda run: ...)}",
         )
     acting = {s: s for machine in machines for s in machine.states if not machine.decides(s)}
-    taken = {state for machine in machines for state in (machine.initial, *machine.finals)}
+    taken = {state for machine in machines for state in (machine.initial, *machine.finals)} - {machines[0].initial}
     for state, action in given.items():
         if state not in acting or state in taken:
             raise _no_such_action(state, [s for s in acting if s not in taken])

@@ -27,6 +27,8 @@ from states.names import name_of
 class Kit:
     """What an engine brings to each of its runs, whichever machine runs."""
 
+    # The machine that `fit` runs; the first action of another one is not the user's to replace.
+    machine: Machine
     given: Given
     optimizer: optim.Optimizer | None
     checked: bool
@@ -42,7 +44,7 @@ class Kit:
         for state, do in holding.items():
             actions[state] = Action(do, _reports_of_held(machine, state))
         for state, given in self.given.items():
-            if state in machine.states:
+            if state in machine.states and (state is not machine.initial or machine is self.machine):
                 actions[state] = _given(given, state, machine, actions)
         if needs_closure(self.optimizer) and State.STEP in actions and State.STEP not in self.given:
             actions.update(_closing(machine, actions))

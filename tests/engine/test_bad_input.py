@@ -1089,13 +1089,12 @@ def test_a_word_of_ones_own_machine_is_heard_though_a_built_in_machine_has_one_o
         ("forwards", "did you mean 'forward'?"),
         (My.SAMPLE, "take one of these"),
         (3, "take one of these"),
-        (State.IDLE, "take one of these"),
         (State.BATCH, "did you mean"),
         (State.DONE, "take one of these"),
     ],
 )
 def test_an_action_for_a_state_that_no_machine_has_is_refused(state: Any, hint: str) -> None:
-    with refuses(ArgumentRefused, f"actions has {state!r}", "allowed:  train, window, fetch", hint):
+    with refuses(ArgumentRefused, f"actions has {state!r}", "allowed:  idle, train, window, fetch", hint):
         small_engine(actions={state: lambda run: None})
 
 

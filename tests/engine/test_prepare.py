@@ -182,3 +182,25 @@ def test_machines_held_at_any_depth_run_and_die_with_those_around_them() -> None
         run = engine.fit(batches(1), batches(2), epochs=2)
         assert (run.outcome, run.history[-1]["valid_loss"] > 0) == (Outcome.COMPLETED, True)
     assert depths == [2, 2, 2, 2]
+
+
+def test_the_first_action_can_be_replaced_and_validations_are_prepared_as_ever() -> None:
+    """A model that trains in evaluation mode; each module's own mode is put back all the same."""
+    modes: list[tuple[str, bool]] = []
+
+    def prepare(run: Run) -> Enum:
+        run.model.eval()
+        run.model.zero_grad()
+        return Trigger.FIT_ASKED
+
+    model = nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.5))
+    model[0].eval()
+    before = [module.training for module in model.modules()]
+    engine = small_engine(model=model, actions={State.IDLE: prepare})
+    for event in ("batch_begin", "validate_batch_begin"):
+        engine.on(event)(lambda run, event=event: modes.append((event, run.model.training)))
+    run = engine.fit(batches(1), batches(1))
+    assert run.outcome is Outcome.COMPLETED
+    assert modes == [("batch_begin", False), ("validate_batch_begin", False)]
+    assert [module.training for module in model.modules()] == before
+    assert engine.evaluate(batches(1)).outcome is Outcome.COMPLETED
