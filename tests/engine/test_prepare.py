@@ -204,3 +204,12 @@ def test_the_first_action_can_be_replaced_and_validations_are_prepared_as_ever()
     assert modes == [("batch_begin", False), ("validate_batch_begin", False)]
     assert [module.training for module in model.modules()] == before
     assert engine.evaluate(batches(1)).outcome is Outcome.COMPLETED
+
+
+def test_a_loss_that_was_given_no_targets_is_explained() -> None:
+    """A batch that is no pair, a forward of one's own for it, and the loss as ever: the error says what is missing."""
+    engine = small_engine(actions={State.FORWARD: output_from(lambda run: run.model(run.inputs["x"]))})
+    with pytest.raises(AttributeError) as raised:
+        engine.fit([{"x": batches(1)[0][0]}])
+    assert "the batch was no pair, so the loss function was given None for targets" in raised.value.__notes__[0]
+    assert "loss_from(lambda run: ...)" in raised.value.__notes__[0]
