@@ -36,6 +36,8 @@ OWN = frozenset({"run", "remember", "trigger", "wish", "epoch_wish", "unexpected
 
 # A loop in which rows are written again and again, more often than this on the average, is not one to read.
 COPIES = 8
+# Nor one with more states than this, or one deeper than Python lets code be.
+STATES, LOOPS, INDENTS = 100, 18, 90
 
 
 class NotNested(StateloopError):
@@ -96,6 +98,8 @@ class _Writer:
         """Look at the graph."""
         self.states = _reached(self.linked.start)
         self.room = COPIES * len(self.linked.machine.rows)
+        if len(self.states) > STATES:
+            raise NotNested(f"{self.linked.machine.name} has {len(self.states)} states, more than anybody would read")
         leads = {s: [row.dest.state for group in at.groups for row in group.rows] for s, at in self.states.items()}
         self.shape = shape(self.linked.start.state, leads)
         if not self.shape.nests:
@@ -106,6 +110,8 @@ class _Writer:
         code = self._state(self.linked.start.state, Place())
         fields = "remember, wish, epoch_wish = run.recent.append, run.wish, run.epoch_wish"
         body = "\n".join(Code((fields, *code.lines)).inside())
+        if " " * 4 * INDENTS in body:
+            raise NotNested(f"{self.linked.machine.name} nests deeper than Python allows")
         return Source(name, f"def {name}(run):\n{body}\n", self.names.space)
 
     def _go(self, state: Enum, here: Place) -> Code:
@@ -129,6 +135,8 @@ class _Writer:
         loop = self.shape.loops.get(state)
         if loop is None:
             return self._once(state, here)
+        if sum(around in self.shape.loops for around in here.way) > LOOPS:
+            raise NotNested(f"{self.linked.machine.name} has more loops in each other than Python allows")
         inside = self._once(state, evolve(here, next=state, loop=loop))
         after = Code(falls=False) if loop.exit is None else self._go(loop.exit, here)
         return Code(("while True:", *inside.inside(), *after.lines), after.falls)

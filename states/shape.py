@@ -131,7 +131,7 @@ class _Shaper:
         arrows = [dest for _, dest in self._forward()]
         joins: dict[Enum, tuple[Enum, ...]] = {}
         for state in self.order:
-            if arrows.count(state) > 1:
+            if arrows.count(state) > 1 and self.leads[state]:  # where nothing follows, there is nothing to write once
                 above = dominators[state][-2]
                 around = [body for body in bodies.values() if above in body]
                 if all(state in body for body in around):

@@ -365,3 +365,28 @@ def test_a_counter_that_a_run_has_not_is_refused() -> None:
                 rows=[Transition(S.S0, T.A, None, State.DONE)],
                 counts=[Count(counter, by, When.BEFORE, T.A)],
             )
+
+
+def chain(length: int, *, back: bool) -> Machine:
+    """States one after the other; with `back`, each also leads back to itself and to the one before: loops in loops."""
+    states = list(Enum("Link", [f"L{n}" for n in range(length)]))
+    rows = [Transition(State.IDLE, T.A, None, states[0])]
+    for before, state, after in zip([None, *states], states, [*states[1:], State.DONE], strict=False):
+        rows.append(Transition(state, T.A, G.STOP_HERE, State.DONE))
+        if back and before is not None:
+            rows.append(Transition(state, T.A, G.SKIP_ONE, before))
+        rows.append(Transition(state, T.A, None, after))
+    return Machine(name="chain", initial=State.IDLE, finals=(State.DONE,), rows=rows)
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("length", [3, 15, 25, 90, 95, 98, 150])
+def test_a_long_or_deep_machine_has_a_loop_that_python_takes_or_none(length: int, back: bool) -> None:
+    """Python allows twenty loops in each other and a hundred indents; the writer itself must not run out of stack."""
+    machine, script = chain(length, back=back), Script([1, 2, 4], 60, -1)
+    try:
+        found = looped(machine, script)
+    except NotNested:
+        assert length > 90 or back
+    else:
+        assert found == walked(machine, script)
