@@ -346,7 +346,7 @@ class Engine:
         *,
         machine: Machine | None = None,
     ) -> str | bytes:
-        """Draw a machine, each arrow with the callbacks that hear it or answer its guard; see `states.diagram`.
+        """Draw a machine with the callbacks that are called on its arrows; see `states.diagram`.
 
         Args:
             format: "mermaid", "dot", "svg" or "png"; by default as *path* ends.

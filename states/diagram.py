@@ -1,13 +1,14 @@
 """What does a machine look like?  Its picture as Mermaid, DOT, SVG or PNG."""
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, overload
 
 from states.dot import to_dot, to_png, to_svg
-from states.errors import StateloopError, nearest
+from states.errors import StateloopError, shown, typed
 from states.machine import Machine
 from states.mermaid import to_mermaid
 from states.picture import Called, Picture, picture
@@ -26,7 +27,11 @@ SUFFIXES = MappingProxyType(
 
 
 class FormatUnknown(StateloopError):
-    """A picture was asked for in a format that there is none in."""
+    """A picture was asked for in a format that there is none in, or that the name of its file contradicts."""
+
+
+class MachineMissing(StateloopError):
+    """A picture was asked for of something that is no machine."""
 
 
 @overload
@@ -65,23 +70,27 @@ def diagram(
         machine: Any machine; only its rows and its proof are read.
         format: "mermaid", "dot", "svg" or "png".  `None` takes what the suffix of `path` says.
         path: Where the picture is written as well.
-        hears: For an event, the names of the callbacks that hear it; they are named on its arrows.
-        answers: For a guard, the names of the callbacks that answer it; they are named in its brackets.
+        hears: For an event, the names of the callbacks that hear it, in order; they are named below the picture, and
+            the event has a star.
+        answers: For a guard, the names of the callbacks that answer it, likewise.
 
     Returns:
         The text of the picture, or the bytes of a PNG.  One machine gives one picture: mermaid and dot are the same
         bytes everywhere, svg and png on one machine with its fonts.
 
     Raises:
-        FormatUnknown: the format, or the suffix of the path, is none of those above.
+        FormatUnknown: the format, or the suffix of the path, is none of those above, or they contradict each other.
+        MachineMissing: *machine* is no machine.
         PicturesMissing: svg or png was asked for, and pygraphviz is not installed.
 
     Example:
         >>> from states import TRAINING, Guard
         >>> text = diagram(TRAINING, "mermaid", answers={Guard.SKIP_STEP: ["Overflow"]})
         >>> print(next(line for line in text.splitlines() if "Overflow" in line))
-          backward -->|"grads ready<br/><b>[skip_step: Overflow]</b><br/><small><i>backward_end</i></small>"| zero_grad
+          Called["#42; called, in this order:<br/>skip_step: Overflow"]
     """
+    if not isinstance(machine, Machine):
+        raise MachineMissing(_no_machine(machine))
     draw = FORMATS[_chosen(format, path)]
     drawn = draw(picture(machine, hears, answers))
     if path is not None:
@@ -89,17 +98,38 @@ def diagram(
     return drawn
 
 
-def _chosen(form: str | None, path: Where) -> str:
+def _no_machine(given: object) -> str:
+    what = f"a picture is drawn of a Machine, not of {typed(given)}: {shown(given)}"
+    has_one = callable(getattr(given, "diagram", None)) and not isinstance(given, type)
+    return f"{what}\n  instead:  write engine.diagram(...), its own method" if has_one else what
+
+
+def _chosen(form: object, path: Where) -> str:
     """The format asked for, by name or by the suffix of a path."""
-    if form is not None and form in FORMATS:
-        return form
-    if form is not None:
-        raise FormatUnknown(f"no picture in the format {form!r}: {nearest(str(form), FORMATS)}; {_known()}")
     suffix = "" if path is None else Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        told = "no path was given to tell it" if path is None else f"the suffix {suffix!r} tells none"
-        raise FormatUnknown(f"no format was given, and {told}; {_known()}")
-    return SUFFIXES[suffix]
+    told = SUFFIXES.get(suffix)
+    if form is None:
+        if told is None:
+            why = "no path was given to tell it" if path is None else f"the suffix {suffix!r} tells none"
+            raise FormatUnknown(f"no format was given, and {why}; {_known()}")
+        return told
+    if not isinstance(form, str) or form not in FORMATS:
+        raise FormatUnknown(_unknown(form))
+    if told not in {None, form}:
+        raise FormatUnknown(
+            f"the format is {form!r}, but the suffix of {str(path)!r} says {told!r}\n"
+            "  instead:  leave out the format, or give the file another suffix"
+        )
+    return form
+
+
+def _unknown(form: object) -> str:
+    """What is wrong with a format that is none: it is a path, or misspelt, or there is no such picture."""
+    what = f"no picture in the format {shown(form)}"
+    if isinstance(form, PathLike) or (isinstance(form, str) and Path(form).suffix.lower() in SUFFIXES):
+        return f"{what}, which is a path\n  instead:  path={str(form)!r}"
+    near = get_close_matches(str(form).lower(), FORMATS, n=1)
+    return f"{what}: did you mean {near[0]!r}?; {_known()}" if near else f"{what}; {_known()}"
 
 
 def _known() -> str:

@@ -4,13 +4,18 @@
 #
 # The table is drawn from top to bottom, as it is read.  States that follow each other without a guard make a column,
 # with heavy edges between them.  An arrow to where a later column begins is as long as there are states in between, so
-# that what comes after a loop stands below it, and heavy enough to be straight.  The first column may bend where a box
-# begins; the others may not.
+# that what comes after a loop stands below it, and heavy enough to be straight.  Columns do not bend.
+#
+# What is written on an arrow is a node in the middle of it, in the smallest box that holds both ends: so a label stands
+# in a box or outside it, never on its frame, no other arrow runs through it, and nobody asks which arrow it belongs to.
+# The way back of a loop is written from its end to its beginning, as it stands on the page.  Boxes have their names
+# below: what enters and what leads back comes from above.
 #
 # Colours are written for a light page.  An SVG carries a style that replaces each of them where the reader prefers
 # dark; it brings its own page with it, so that it is legible on any.
 """
 
+import re
 from collections.abc import Iterator
 from html import escape
 from itertools import pairwise
@@ -60,7 +65,8 @@ SHAPES = MappingProxyType(
         Does.ENDS: f'shape=ellipse, style=filled, peripheries=2, fillcolor="{PAGE}", color="{INK}"',
     }
 )
-START = "START"  # no state has this name: names are in lower case
+Columns = tuple[tuple[str, ...], ...]
+START = "START"  # no state has this name, nor that of a label: names are in lower case
 
 
 class PicturesMissing(StateloopError):
@@ -79,15 +85,15 @@ def to_dot(picture: Picture) -> str:
     columns = _columns(picture)
     lines = [
         f"digraph {_quoted(picture.name)} {{",
-        f'  graph [rankdir=TB, newrank=true, nodesep=0.2, ranksep=0.2, pad=0.15, bgcolor="{PAGE}", fontname="{FONT}",',
-        f'    fontsize=11, fontcolor="{FAINT}", labelloc=b, labeljust=l, label=<{_note(picture)}>]',
+        f'  graph [rankdir=TB, newrank=true, nodesep=0.08, ranksep=0.16, pad=0.15, bgcolor="{PAGE}",',
+        f'    fontname="{FONT}", fontsize=11, fontcolor="{FAINT}", labelloc=b, labeljust=l, label=<{_note(picture)}>]',
         f'  node [fontname="{FONT}", fontsize=12, fontcolor="{INK}", height=0.34, margin="0.12,0.03"]',
         f'  edge [fontname="{FONT}", arrowsize=0.65]',
         f'  {START} [label="", shape=circle, style=filled, width=0.13, height=0.13, margin=0, '
         f'fillcolor="{INK}", color="{INK}"]',
         f'  {START} -> {_quoted(picture.initial)} [color="{INK}", weight=50]',
         *_box(picture.page, picture, columns),
-        *(_arrow(arrow, columns) for arrow in picture.arrows),
+        *(line for arrow in picture.arrows for line in _arrow(arrow, columns)),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -99,7 +105,7 @@ def to_svg(picture: Picture) -> str:
     Raises:
         PicturesMissing: pygraphviz is not installed.
     """
-    drawn = _laid_out(picture, "svg").decode()
+    drawn = _titled(_laid_out(picture, "svg").decode(), picture)
     rules = "".join(f'[fill="{c}"]{{fill:{dark}}}[stroke="{c}"]{{stroke:{dark}}}' for c, dark in DARK.items())
     style = f"<style>svg{{clip-path:inset(0 round 10px)}}@media (prefers-color-scheme: dark){{{rules}}}</style>"
     head, group, rest = drawn.partition("<g ")
@@ -114,6 +120,15 @@ def to_png(picture: Picture) -> bytes:
         PicturesMissing: pygraphviz is not installed.
     """
     return _laid_out(picture, "png", "-Gdpi=144")
+
+
+def _titled(drawn: str, picture: Picture) -> str:
+    """An SVG whose arrows and labels say in words, when one points at them, which callbacks are called there."""
+
+    def title(match: re.Match[str]) -> str:
+        return f"<title>{escape(picture.told(picture.arrows[int(match[1])]))}</title>"
+
+    return re.sub(r"<title>[^<]*LABEL (\d+)[^<]*</title>", title, drawn)
 
 
 def _laid_out(picture: Picture, form: str, args: str = "") -> bytes:
@@ -137,7 +152,7 @@ def _pygraphviz_graph(text: str) -> "pygraphviz.AGraph":
     return AGraph(string=text)
 
 
-def _columns(picture: Picture) -> tuple[tuple[str, ...], ...]:
+def _columns(picture: Picture) -> Columns:
     """The states, in the order of the table, cut where one does not simply follow the other."""
     names = tuple(
         dict.fromkeys((picture.initial, *(a.source for a in picture.arrows), *(a.dest for a in picture.arrows)))
@@ -160,44 +175,70 @@ def _following(picture: Picture, name: str, taken: set[str]) -> str:
     return next((dest for dest in onward if dest not in taken), "")
 
 
-def _box(box: Box, picture: Picture, columns: tuple[tuple[str, ...], ...]) -> Iterator[str]:
+def _box(box: Box, picture: Picture, columns: Columns) -> Iterator[str]:
     """A cluster with what stands in it; the page itself is none."""
     indent = "  " * (len(box.path) + 1)
     if box.path:
         number = [inner.path for inner in picture.page.walk()].index(box.path)
         shade = BOXES[min(len(box.path), len(BOXES)) - 1]
         yield f"{indent[2:]}subgraph cluster_{number} {{"
-        yield f'{indent}graph [label=<{_text(box.path[-1])}>, labelloc=t, style="rounded,filled", margin=8, '
+        yield f'{indent}graph [label=<{_text(box.path[-1])}>, labelloc=b, style="rounded,filled", margin=8,'
         yield f'{indent}  color="{FRAME}", fillcolor="{shade}"]'
     for node in box.nodes:
         yield f"{indent}{_node(node, columns)}"
+    for arrow in picture.arrows:
+        if any(arrow.lines()) and picture.home(arrow) == box.path:
+            yield f"{indent}{_named(arrow)} [label=<{_label(arrow)}>, shape=plain{_group(arrow, columns)}]"
     for inner in box.boxes:
         yield from _box(inner, picture, columns)
     if box.path:
         yield f"{indent[2:]}}}"
 
 
-def _node(node: Node, columns: tuple[tuple[str, ...], ...]) -> str:
+def _node(node: Node, columns: Columns) -> str:
     runs = f'<BR/><FONT POINT-SIZE="10">runs {_text(node.runs)}</FONT>' if node.runs else ""
     column = next(number for number, column in enumerate(columns) if node.name in column)
-    group = f', group="column {column}"' if column else ""
-    return f"{_quoted(node.name)} [label=<{_text(node.name)}{runs}>, {SHAPES[node.does]}{group}]"
+    return f'{_quoted(node.name)} [label=<{_text(node.name)}{runs}>, {SHAPES[node.does]}, group="column {column}"]'
 
 
-def _arrow(arrow: Arrow, columns: tuple[tuple[str, ...], ...]) -> str:
-    ends = f"{_quoted(arrow.source)} -> {_quoted(arrow.dest)}"
-    label = f", label=<{_label(arrow)}>" if arrow.trigger or arrow.guard or arrow.heard else ""
-    return f'  {ends} [color="{COLOURS[arrow.way]}"{_pull(arrow, columns)}{label}]'
+def _arrow(arrow: Arrow, columns: Columns) -> Iterator[str]:
+    """The arrow, in two halves with its label between them; downwards, also where it leads back."""
+    label = (_named(arrow),) if any(arrow.lines()) else ()
+    path = (_quoted(arrow.source), *label, _quoted(arrow.dest))
+    halves = tuple(pairwise(path[::-1] if arrow.back else path))
+    weight, length = _pull(arrow, columns)
+    for number, (upper, lower) in enumerate(halves):
+        tip = number == (0 if arrow.back else len(halves) - 1)
+        ends = f", dir={'back' if arrow.back else 'forward'}" if tip else ", dir=none"
+        minlen = length if number == len(halves) - 1 else 1
+        yield f'  {upper} -> {lower} [color="{COLOURS[arrow.way]}"{ends}, weight={weight}, minlen={minlen}]'
 
 
-def _pull(arrow: Arrow, columns: tuple[tuple[str, ...], ...]) -> str:
+def _pull(arrow: Arrow, columns: Columns) -> tuple[int, int]:
     """How an arrow moves what it joins: heavy along a column, long to where a later column begins."""
     names = [name for column in columns for name in column]
-    if arrow.way is Way.PLAIN and any((arrow.source, arrow.dest) in pairwise(column) for column in columns):
-        return ", weight=20"
+    if _column(arrow, columns) is not None:
+        return 20, 1
     if not arrow.back and any(arrow.dest == column[0] for column in columns):
-        return f", weight=6, minlen={names.index(arrow.dest) - names.index(arrow.source)}"
-    return ""
+        return 3, names.index(arrow.dest) - names.index(arrow.source)
+    return 1, 1
+
+
+def _column(arrow: Arrow, columns: Columns) -> int | None:
+    """The column that the arrow runs along."""
+    ends = (arrow.source, arrow.dest)
+    along = (number for number, column in enumerate(columns) if ends in pairwise(column))
+    return next(along, None) if arrow.way is Way.PLAIN else None
+
+
+def _group(arrow: Arrow, columns: Columns) -> str:
+    """What keeps the label of an arrow in line with the column."""
+    column = _column(arrow, columns)
+    return "" if column is None else f', group="column {column}"'
+
+
+def _named(arrow: Arrow) -> str:
+    return f'"LABEL {arrow.number}"'
 
 
 def _label(arrow: Arrow) -> str:
@@ -207,28 +248,23 @@ def _label(arrow: Arrow) -> str:
         Part.GUARD: f'<FONT POINT-SIZE="10.5" COLOR="{colour}"><B>{{}}</B></FONT>',
         Part.EVENTS: f'<FONT POINT-SIZE="9.5" COLOR="{FAINT}"><I>{{}}</I></FONT>',
     }
-    return _table(styles[part].format(_text(line)) for part, line in arrow.lines())
+    rows = "".join(f"<TR><TD>{styles[part].format(_text(line))}</TD></TR>" for part, line in arrow.lines())
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="1">{rows}</TABLE>'
 
 
 def _note(picture: Picture) -> str:
-    """Below the picture: how it is read, and the abnormal ends."""
+    """Below the picture: how it is read, the abnormal ends, and who is called."""
     how = (
         ("rounded box", RUNS_EDGE, "an action runs, and reports"),
         ("hexagon", ASKS_EDGE, "nothing runs, guards decide"),
         ("[stop_...]", STOPS, "a guard that stops"),
         ("[other]", SKIPS, "a guard that skips"),
     )
-    legend = _table(f'<FONT COLOR="{colour}">{word}</FONT>: {text}' for word, colour, text in how)
-    deaths = _table(map(_text, picture.note))
-    cells = f'<TD BORDER="1" STYLE="ROUNDED" COLOR="{FRAME}" VALIGN="TOP" CELLPADDING="6">{{}}</TD>'
-    both = (legend, deaths) if picture.note else (legend,)
-    row = "".join(map(cells.format, both))
+    legend = [f'<FONT POINT-SIZE="11" COLOR="{colour}">{word}</FONT>: {text}' for word, colour, text in how]
+    notes = (legend, [*map(_text, picture.note)], [*map(_text, picture.called)])
+    cell = f'<TD BORDER="1" STYLE="ROUNDED" COLOR="{FRAME}" VALIGN="TOP" CELLPADDING="6">{{}}</TD>'
+    row = "".join(cell.format("".join(f'{line}<BR ALIGN="LEFT"/>' for line in lines)) for lines in notes if lines)
     return f'<TABLE BORDER="0" CELLSPACING="8"><TR>{row}</TR></TABLE>'
-
-
-def _table(lines: Iterator[str]) -> str:
-    rows = "".join(f'<TR><TD ALIGN="LEFT">{line}</TD></TR>' for line in lines)
-    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="1">{rows}</TABLE>'
 
 
 def _quoted(name: str) -> str:

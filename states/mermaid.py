@@ -5,7 +5,7 @@ have one of their own, which is seen on both.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from states.picture import Arrow, Box, Does, Node, Part, Picture, Way, visible
@@ -25,7 +25,7 @@ STYLES = MappingProxyType({Part.TRIGGER: "{}", Part.GUARD: "<b>{}</b>", Part.EVE
 RESERVED = frozenset(
     ("end", "graph", "flowchart", "subgraph", "style", "class", "click", "href", "call", "default", "direction")
 )
-START, NOTE = "Start", "Note"
+START, NOTE, CALLED = "Start", "Note", "Called"
 # Closer together than Mermaid's own 50, so that a page's width is enough.
 SPACING = '%%{init: {"flowchart": {"nodeSpacing": 24, "rankSpacing": 32}}}%%'
 
@@ -47,7 +47,8 @@ def to_mermaid(picture: Picture) -> str:
         *(_arrow(arrow, picture, ids) for arrow in picture.arrows),
         f'  {START}((" ")) --> {ids[picture.initial]}',
         f"  style {START} fill:#888888,stroke:#888888",
-        *_note(picture),
+        *_note(NOTE, picture.note, picture, ids),
+        *_note(CALLED, picture.called, picture, ids),
         *_colours(picture),
     ]
     return "\n".join(lines) + "\n"
@@ -91,11 +92,12 @@ def _line(arrow: Arrow, picture: Picture) -> str:
     return "--->" if beside and not arrow.back else "-->"
 
 
-def _note(picture: Picture) -> Iterator[str]:
-    """The abnormal ends, in a dashed box that nothing leads to."""
-    if picture.note:
-        yield f'  {NOTE}["{"<br/>".join(map(_text, picture.note))}"]'
-        yield f"  style {NOTE} stroke-dasharray:4 3,text-align:left"
+def _note(ident: str, lines: Iterable[str], picture: Picture, ids: Mapping[str, str]) -> Iterator[str]:
+    """The abnormal ends, or who is called, in a dashed box below the ends; what keeps it there is not seen."""
+    if text := "<br/>".join(map(_text, lines)):
+        yield f'  {ident}["{text}"]'
+        yield f"  style {ident} stroke-dasharray:4 3,text-align:left"
+        yield from (f"  {ids[node.name]} ~~~ {ident}" for node in picture.nodes if node.does is Does.ENDS)
 
 
 def _colours(picture: Picture) -> Iterator[str]:

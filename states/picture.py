@@ -1,6 +1,13 @@
-"""What is drawn of a machine?  Boxes, nodes, arrows and one note, read off its rows and its proof before any format."""
+"""What is drawn of a machine?  Boxes, nodes, arrows and notes, read off its rows and its proof before any format.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+# Theory of operation
+#
+# A label is as short with callbacks as without them: who is called depends on the word alone, not on the arrow, so it
+# is said once, below the picture, and the word has a star on every arrow.  Rows without a guard that differ in the
+# trigger only are one arrow.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from enum import Enum, unique
 from textwrap import wrap
 
@@ -43,8 +50,9 @@ class Part(Enum):
     EVENTS = "what is heard"
 
 
-# A line of a label longer than this is broken: the widest label decides how wide a picture is.
-WIDEST = 32
+# Longer lines are broken: the widest label decides how wide a picture is, and the notes may not make it wider.
+WIDEST, WIDEST_NOTE = 32, 48
+STAR = "*"
 SEPARATOR = " \N{MIDDLE DOT} "
 ARROW = "\N{RIGHTWARDS ARROW}"
 
@@ -59,25 +67,29 @@ class Node:
 
 
 @frozen
-class Heard:
-    """Events that one line of a label names: one event with the callbacks that hear it, or several that none hears."""
+class Calls:
+    """A guard or an event, with the callbacks that are called for it, in order."""
 
-    events: tuple[str, ...]
-    callbacks: tuple[str, ...] = ()
+    word: str
+    callbacks: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """What is written of it below the picture."""
+        yield from _wrapped(f"{self.word}: {', '.join(self.callbacks)}", WIDEST_NOTE)
 
 
 @frozen(kw_only=True)
 class Arrow:
-    """A row: where from, where to, and what is written on it.
+    """A row, or several that differ in the trigger only: where from, where to, and what is written on it.
 
     Attributes:
-        number: The row's place in the table, from 0.
+        number: Its place among the arrows, from 0.
         source: Where it begins.
         dest: Where it ends.
-        trigger: What was reported; empty where a state decides.
+        triggers: What was reported, any of them; none where a state decides.
         guard: The guard that said yes; empty for the last row of a group.
-        answers: The callbacks that answer the guard.
-        heard: The events on the way, in order, a line each.
+        events: The events that are heard on the way, in order.
+        called: Those of its guard and its events for which a callback is called.
         way: What lets it be taken.
         back: Whether it leads to a state that stands no later in the table: the way back of a loop.
     """
@@ -85,21 +97,21 @@ class Arrow:
     number: int
     source: str
     dest: str
-    trigger: str
+    triggers: tuple[str, ...]
     guard: str
-    answers: tuple[str, ...]
-    heard: tuple[Heard, ...]
+    events: tuple[str, ...]
+    called: frozenset[str]
     way: Way
     back: bool
 
     def lines(self) -> Iterator[tuple[Part, str]]:
         """What is written on the arrow, line by line."""
-        if self.trigger:
-            yield Part.TRIGGER, visible(spoken(self.trigger))
+        for number, trigger in enumerate(self.triggers, 1):
+            yield Part.TRIGGER, visible(spoken(trigger)) + (" or" if number < len(self.triggers) else "")
         if self.guard:
-            yield from _broken(Part.GUARD, f"[{_with(self.guard, self.answers)}]")
-        for heard in self.heard:
-            yield from _broken(Part.EVENTS, _with(SEPARATOR.join(heard.events), heard.callbacks))
+            yield Part.GUARD, visible(f"[{_starred(self.guard, self.called)}]")
+        for line in _wrapped(SEPARATOR.join(_starred(event, self.called) for event in self.events), WIDEST):
+            yield Part.EVENTS, line
 
 
 @frozen
@@ -119,6 +131,11 @@ class Box:
         for box in self.boxes:
             yield from box.walk()
 
+    @property
+    def inside(self) -> frozenset[str]:
+        """The names of all states in it, those of the boxes inside too."""
+        return frozenset(node.name for box in self.walk() for node in box.nodes)
+
 
 @frozen(kw_only=True)
 class Picture:
@@ -130,6 +147,7 @@ class Picture:
         page: The outermost box.
         arrows: The rows, in the order of the table.
         note: The abnormal ends, folded: a line each.
+        calls: The guards and events with a star, in the order of the table.
     """
 
     name: str
@@ -137,11 +155,28 @@ class Picture:
     page: Box
     arrows: tuple[Arrow, ...]
     note: tuple[str, ...]
+    calls: tuple[Calls, ...]
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """Every node, box by box."""
         return tuple(node for box in self.page.walk() for node in box.nodes)
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """Who is called where there is a star: a line or more for each word."""
+        lines = tuple(line for calls in self.calls for line in calls.lines())
+        return (f"{STAR} called, in this order:", *lines) if lines else ()
+
+    def told(self, arrow: Arrow) -> str:
+        """An arrow in words, with the callbacks that are called on it: where it leads, then a line for each word."""
+        calls = (f"{c.word}: {', '.join(c.callbacks)}" for c in self.calls if c.word in arrow.called)
+        return "\n".join(map(visible, (f"{arrow.source} {ARROW} {arrow.dest}", *calls)))
+
+    def home(self, arrow: Arrow) -> tuple[str, ...]:
+        """The path of the smallest box that holds both ends of the arrow."""
+        holding = (box.path for box in self.page.walk() if {arrow.source, arrow.dest} <= box.inside)
+        return max(holding, key=len)
 
 
 def picture(machine: Machine, hears: Called | None = None, answers: Called | None = None) -> Picture:
@@ -157,17 +192,19 @@ def picture(machine: Machine, hears: Called | None = None, answers: Called | Non
         >>> drawn = picture(TRAINING, hears={Event.EPOCH_BEGIN: ["Progress"]})
         >>> [box.path for box in drawn.page.walk()]
         [(), ('train',), ('train', 'epoch'), ('train', 'epoch', 'batch')]
-        >>> drawn.arrows[2].heard
-        (Heard(events=('epoch_begin',), callbacks=('Progress',)),)
+        >>> drawn.calls
+        (Calls(word='epoch_begin', callbacks=('Progress',)),)
     """
-    hears, answers = hears or {}, answers or {}
     order = _order(machine)
+    calls = tuple(_calls(machine, hears or {}, answers or {}))
+    called = frozenset(call.word for call in calls)
     return Picture(
         name=machine.name,
         initial=name_of(machine.initial),
         page=_box((), order, machine),
-        arrows=tuple(_arrow(number, row, order, hears, answers) for number, row in enumerate(machine.rows)),
-        note=_note(machine, hears),
+        arrows=tuple(_arrow(number, rows, order, called) for number, rows in enumerate(_joined(machine))),
+        note=_note(machine, called),
+        calls=calls,
     )
 
 
@@ -199,37 +236,39 @@ def _node(state: Enum, machine: Machine) -> Node:
     return Node(name_of(state), Does.DECIDES if machine.decides(state) else Does.REPORTS)
 
 
-def _arrow(number: int, row: Transition, order: Sequence[Enum], hears: Called, answers: Called) -> Arrow:
-    way = Way.PLAIN if row.guard is None else Way.STOPS if is_stop(row.guard) else Way.SKIPS
+def _calls(machine: Machine, hears: Called, answers: Called) -> Iterator[Calls]:
+    """Who is called, guard by guard and then event by event, each once."""
+    for words, callbacks in ((machine.guards, answers), (machine.events, hears)):
+        yield from (Calls(name_of(word), tuple(callbacks[word])) for word in words if callbacks.get(word))
+
+
+def _joined(machine: Machine) -> tuple[tuple[Transition, ...], ...]:
+    """The rows, those together that differ in the trigger only; a guard is asked in a place of its own."""
+    joined: dict[Hashable, tuple[Transition, ...]] = {}
+    for number, row in enumerate(machine.rows):
+        alike = (row.source, row.dest, row.events, number if row.guard else None)
+        joined[alike] = (*joined.get(alike, ()), row)
+    return tuple(joined.values())
+
+
+def _arrow(number: int, rows: Sequence[Transition], order: Sequence[Enum], called: frozenset[str]) -> Arrow:
+    row = rows[0]
+    guard = name_of(row.guard) if row.guard else ""
+    events = tuple(map(name_of, row.events))
     return Arrow(
         number=number,
         source=name_of(row.source),
         dest=name_of(row.dest),
-        trigger=name_of(row.trigger) if row.trigger else "",
-        guard=name_of(row.guard) if row.guard else "",
-        answers=tuple(answers.get(row.guard, ())) if row.guard else (),
-        heard=tuple(_heard(row.events, hears)),
-        way=way,
+        triggers=tuple(name_of(row.trigger) for row in rows if row.trigger),
+        guard=guard,
+        events=events,
+        called=called & {guard, *events},
+        way=Way.PLAIN if row.guard is None else Way.STOPS if is_stop(row.guard) else Way.SKIPS,
         back=order.index(row.dest) <= order.index(row.source),
     )
 
 
-def _heard(events: Iterable[Enum], hears: Called) -> Iterator[Heard]:
-    """The lines that name the events: a line for each that somebody hears, one for each stretch that nobody hears."""
-    unheard: tuple[str, ...] = ()
-    for event in events:
-        if not hears.get(event):
-            unheard = (*unheard, name_of(event))
-            continue
-        if unheard:
-            yield Heard(unheard)
-        yield Heard((name_of(event),), tuple(hears[event]))
-        unheard = ()
-    if unheard:
-        yield Heard(unheard)
-
-
-def _note(machine: Machine, hears: Called) -> tuple[str, ...]:
+def _note(machine: Machine, called: frozenset[str]) -> tuple[str, ...]:
     """The deaths, folded: they lead from nearly every state to the same few ends."""
     deaths = machine.deaths
     if not deaths:
@@ -237,20 +276,16 @@ def _note(machine: Machine, hears: Called) -> tuple[str, ...]:
     dying = {row.source for row in deaths}
     spared = [name_of(state) for state in _order(machine) if state not in dying and state not in machine.finals]
     ways = dict.fromkeys(f"{spoken(name_of(row.trigger))} {ARROW} {name_of(row.dest)}" for row in deaths)
-    heards = dict.fromkeys(row.heard for row in deaths)
-    lines = [f"any state but {', '.join(spared)}:", *ways]
-    lines += ["heard: " + " or ".join(", ".join(map(name_of, heard)) for heard in heards)]
-    words = dict.fromkeys(event for heard in heards for event in heard)
-    return (*lines, *(_with(name_of(event), hears[event]) for event in words if hears.get(event)))
+    heards = dict.fromkeys(tuple(_starred(name_of(event), called) for event in row.heard) for row in deaths)
+    return (f"any state but {', '.join(spared)}:", *ways, "heard: " + " or ".join(map(", ".join, heards)))
 
 
-def _with(name: str, callbacks: Sequence[str]) -> str:
-    return f"{name}: {', '.join(callbacks)}" if callbacks else name
+def _starred(word: str, called: frozenset[str]) -> str:
+    return f"{word}{STAR}" if word in called else word
 
 
-def _broken(part: Part, text: str) -> Iterator[tuple[Part, str]]:
-    for line in wrap(visible(text), WIDEST, break_long_words=False, break_on_hyphens=False):
-        yield part, line
+def _wrapped(text: str, width: int) -> list[str]:
+    return wrap(visible(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def spoken(trigger: str) -> str:

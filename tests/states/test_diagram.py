@@ -1,5 +1,6 @@
 """Does the picture show the machine, all of it and nothing else?"""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transitions.extensions import GraphMachine
 
-from states.diagram import FORMATS, FormatUnknown, diagram
+from states.diagram import FORMATS, FormatUnknown, MachineMissing, diagram
 from states.dot import DARK, PicturesMissing, to_dot
 from states.errors import StateloopError
 from states.machine import Machine
@@ -56,6 +59,7 @@ every_format = pytest.mark.parametrize("form", list(FORMATS))
 
 HEARS = {Event.BATCH_END: ["Recorder", "Counter"], Event.EXCEPTION: ["Reporter"]}
 ANSWERS = {Guard.SKIP_STEP: ["Overflow"]}
+CALLED = {"hears": HEARS, "answers": ANSWERS}
 
 
 def bare(markup):
@@ -70,10 +74,9 @@ def plain(text):
 
 
 def written(row):
-    """What an arrow of this row must say."""
+    """What an arrow of this row must say, after what was reported."""
     guard = f"[{name_of(row.guard)}]" if row.guard else ""
-    events = " · ".join(map(name_of, row.events))
-    return words(f"{spoken(name_of(row.trigger)) if row.trigger else ''} {guard} {events}")
+    return words(f"{guard} {' · '.join(map(name_of, row.events))}")
 
 
 def words(name):
@@ -81,7 +84,17 @@ def words(name):
 
 
 def expected_arrows(machine):
-    return Bag((words(name_of(row.source)), words(name_of(row.dest)), written(row)) for row in machine.rows)
+    """Each row, those without a guard that differ in the trigger only as one."""
+    ends = [
+        (row, (words(name_of(row.source)), words(name_of(row.dest)), written(row), row.guard)) for row in machine.rows
+    ]
+    triggers = {}
+    for row, end in ends:
+        triggers.setdefault(end, []).append(words(spoken(name_of(row.trigger))) if row.trigger else "")
+    return Bag(
+        (source, dest, words(f"{' or '.join(reported)} {label}"))
+        for (source, dest, label, _), reported in triggers.items()
+    )
 
 
 def expected_boxes(machine):
@@ -129,18 +142,35 @@ def dot_name(node):
     return bare(node.attr["label"].replace("<BR/>", "\n").split("\n")[0])
 
 
+def dot_labels(graph):
+    return [node for node in graph.nodes() if node.startswith("LABEL ")]
+
+
 def dot_arrows(graph):
-    edges = (edge for edge in graph.edges() if edge[0] != "START")
-    return Bag(
-        (dot_name(graph.get_node(edge[0])), dot_name(graph.get_node(edge[1])), bare(edge.attr["label"] or ""))
-        for edge in edges
-    )
+    """Each arrow, its halves put together again: what has a tip at one end only, wherever it is written."""
+    halves = [
+        edge[::-1] if edge.attr["dir"] == "back" else tuple(edge) for edge in graph.edges() if "START" not in edge
+    ]
+    labels = set(dot_labels(graph))
+    found = Bag((*half, "") for half in halves if not labels & set(half))
+    for label in labels:
+        (dest,) = (end for start, end in halves if start == label and graph_tip(graph, label, end))
+        (source,) = {*(end for half in halves if label in half for end in half)} - {label, dest} or {dest}
+        found[source, dest, bare(graph.get_node(label).attr["label"])] += 1
+    name = {node: dot_name(node) for node in graph.nodes()}
+    return Bag({(name[source], name[dest], text): count for (source, dest, text), count in found.items()})
+
+
+def graph_tip(graph, label, end):
+    """Whether the half between the two has a tip."""
+    edges = (edge for edge in graph.edges() if set(edge) == {label, end})
+    return any(edge.attr["dir"] != "none" for edge in edges)
 
 
 def dot_boxes(graph, path=()):
     inner = graph.subgraphs()
     deeper = {node for box in inner for node in box.nodes()}
-    own = {dot_name(node) for node in graph.nodes() if node not in deeper and node != "START"}
+    own = {dot_name(node) for node in graph.nodes() if node not in deeper and not re.match(r"START|LABEL ", node)}
     boxes = {path: own} if own else {}
     for box in inner:
         boxes.update(dot_boxes(box, (*path, bare(box.graph_attr["label"]))))
@@ -167,7 +197,7 @@ def test_each_state_is_one_node_in_mermaid(machine):
 @every_machine
 def test_each_state_is_one_node_in_dot(machine):
     graph = parsed(machine)
-    names = [dot_name(node) for node in graph.nodes() if node != "START"]
+    names = [dot_name(node) for node in graph.nodes() if not re.match(r"START|LABEL ", node)]
 
     assert Bag(names) == Bag(words(name_of(state)) for state in machine.states)
 
@@ -240,30 +270,48 @@ def test_mermaid_brings_no_background_or_text_colour():
 
 
 @pytest.mark.parametrize("form", ["mermaid", "dot"])
-def test_callbacks_are_named_on_the_arrows_they_hear(form):
-    text = diagram(TRAINING, form, hears=HEARS, answers=ANSWERS)
+def test_callbacks_are_named_once_and_a_star_leads_there_from_every_arrow(form):
+    text = unescape(re.sub(r"#(\d+);", lambda found: chr(int(found[1])), diagram(TRAINING, form, **CALLED)))
     enders = sum(Event.BATCH_END in row.events for row in TRAINING.rows)
     askers = sum(row.guard is Guard.SKIP_STEP for row in TRAINING.rows)
 
-    assert text.count("batch_end: Recorder, Counter") == enders
-    assert text.count("[skip_step: Overflow]") == askers
-    assert text.count("exception: Reporter") == 1
+    assert text.count("batch_end*") == enders
+    assert text.count("[skip_step*]") == askers
+    assert text.count("exception*, train_end") == 1
+    assert text.count("* called, in this order:") == 1
+    for line in ("skip_step: Overflow", "batch_end: Recorder, Counter", "exception: Reporter"):
+        assert text.count(line) == 1
 
 
-def test_an_event_that_somebody_hears_has_a_line_of_its_own_in_order():
-    drawn = picture(TRAINING, hears={Event.LOSS_END: ["Watch"]})
-    skipped = next(arrow for arrow in drawn.arrows if arrow.guard == "skip_backward")
+@every_machine
+def test_a_picture_without_callbacks_has_no_star(machine):
+    assert picture(machine).called == ()
+    assert all(not arrow.called for arrow in picture(machine).arrows)
 
-    assert [text for _, text in skipped.lines()] == ["loss ready", "[skip_backward]", "loss_end: Watch", "batch_end"]
+
+@given(hearers=st.dictionaries(st.sampled_from(Event), st.lists(st.text(min_size=1), max_size=12)))
+def test_each_word_of_the_machine_that_calls_is_listed_with_its_callbacks_in_order(hearers):
+    drawn = picture(TRAINING, hears=hearers)
+    heard = {name_of(event): tuple(hearers[event]) for event in TRAINING.events if hearers.get(event)}
+
+    assert {calls.word: calls.callbacks for calls in drawn.calls} == heard
+    assert all(arrow.called == {*arrow.events} & heard.keys() for arrow in drawn.arrows)
 
 
-def test_many_callbacks_are_broken_into_lines():
-    names = [f"Callback{number}" for number in range(9)]
-    drawn = picture(TRAINING, hears={Event.TRAIN_BEGIN: names})
-    lines = [text for _, text in drawn.arrows[0].lines()]
+def test_many_callbacks_make_no_label_longer():
+    names = [f"CallbackWithALongName{number}" for number in range(9)]
+    drawn = picture(TRAINING, hears=dict.fromkeys(Event, names), answers=dict.fromkeys(Guard, names))
+    longest = max(len(line) for arrow in drawn.arrows for _, line in arrow.lines())
 
-    assert " ".join(lines) == f"fit asked train_begin: {', '.join(names)}"
-    assert max(map(len, lines)) <= 32
+    assert longest <= 32
+    assert max(map(len, drawn.called)) <= 48
+    assert f"train_begin: {', '.join(names)}" in " ".join(drawn.called)
+
+
+def test_triggers_that_lead_the_same_way_are_one_arrow():
+    (dry,) = (arrow for arrow in picture(TRAINING).arrows if (arrow.source, arrow.dest) == ("fetch", "window"))
+
+    assert [text for _, text in dry.lines()] == ["loader dry or", "updates spent"]
 
 
 def test_the_abnormal_ends_are_one_note():
@@ -310,17 +358,45 @@ def test_what_a_state_does_is_seen():
 
 @pytest.mark.parametrize("form", ["mermaid", "dot"])
 def test_hostile_names_of_callbacks_stay_in_their_label(form):
-    text = diagram(TRAINING, form, hears={Event.TRAIN_BEGIN: [HOSTILE]}, answers={Guard.SKIP_STEP: ['"]--> <x>']})
+    calls = {"hears": {Event.TRAIN_BEGIN: [HOSTILE]}, "answers": {Guard.SKIP_STEP: ['"]--> <x>']}}
+    text = diagram(TRAINING, form, **calls)
 
-    assert len(text.splitlines()) == len(diagram(TRAINING, form).splitlines())
+    assert len(text.splitlines()) == len(diagram(TRAINING, form, **CALLED).splitlines())
     assert "<x>" not in text
     assert '"]-->' not in text
 
 
-def test_a_long_training_fits_a_readme():
-    width = int(re.search(r'width="(\d+)px"', diagram(TRAINING, "svg"))[1])
+def long_names():
+    names = [f"CallbackWithALongName{number}" for number in range(4)]
+    return {"hears": dict.fromkeys(Event, names), "answers": dict.fromkeys(Guard, names)}
 
-    assert width <= 960
+
+@pytest.mark.parametrize("calls", [{}, long_names()], ids=["alone", "with_callbacks"])
+def test_a_training_fits_a_readme(calls):
+    width = int(re.search(r'width="(\d+)px"', diagram(TRAINING, "svg", **calls))[1])
+
+    assert width <= (1000 if calls else 960)  # a star on every word, and fonts differ
+
+
+@pytest.mark.parametrize("calls", [{}, long_names()], ids=["alone", "with_callbacks"])
+@every_machine
+def test_no_label_runs_over_a_frame(machine, calls):
+    drawn = json.loads(pygraphviz.AGraph(string=diagram(machine, "dot", **calls)).draw(format="json", prog="dot"))
+    boxes = [[float(side) for side in thing["bb"].split(",")] for thing in drawn["objects"] if "bb" in thing]
+    labels = [placed(thing) for thing in drawn["objects"] if thing["name"].startswith("LABEL ")]
+
+    assert labels
+    for x0, y0, x1, y1 in labels:
+        for left, low, right, high in boxes:
+            inside = left < x0 and x1 < right and low < y0 and y1 < high
+            assert inside or x1 < left or right < x0 or y1 < low or high < y0
+
+
+def placed(node):
+    """Where a node begins and ends on the page, in points."""
+    x, y = map(float, node["pos"].split(","))
+    width, height = (float(node[side]) * 72 for side in ("width", "height"))
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
 @every_format
@@ -350,6 +426,47 @@ def test_an_unknown_format_is_refused_with_the_list(tmp_path):
     assert not path.exists()
 
 
+def test_a_format_that_is_like_none_is_refused_with_the_list_once():
+    with pytest.raises(FormatUnknown) as refused:
+        diagram(TRAINING, "jpeg2000")
+
+    assert str(refused.value) == (
+        "no picture in the format 'jpeg2000'; "
+        "formats: mermaid, dot, svg, png; suffixes: .mmd, .mermaid, .dot, .gv, .svg, .png"
+    )
+
+
+@pytest.mark.parametrize("path", ["out/a.svg", Path("out/a.svg")])
+def test_a_path_in_the_place_of_the_format_is_told_its_own(path):
+    with pytest.raises(FormatUnknown, match=re.escape("which is a path\n  instead:  path='out/a.svg'")):
+        diagram(TRAINING, path)
+
+
+@pytest.mark.parametrize(("form", "name"), [("svg", "x.png"), ("png", "x.SVG"), ("mermaid", "x.dot")])
+def test_a_format_that_the_suffix_contradicts_is_refused(form, name, tmp_path):
+    path = tmp_path / name
+    with pytest.raises(FormatUnknown, match=f"the format is '{form}', but the suffix of .* says") as refused:
+        diagram(PREDICTION, form, path)
+
+    assert "\n  instead:  leave out the format" in str(refused.value)
+    assert not path.exists()
+
+
+class HasOne:
+    """Something that draws itself, as an engine does."""
+
+    def diagram(self): ...
+
+
+@pytest.mark.parametrize("thing", ["training", None, HasOne, HasOne()], ids=["name", "nothing", "class", "engine"])
+def test_what_is_no_machine_is_refused_with_what_it_is(thing):
+    with pytest.raises(MachineMissing, match="a picture is drawn of a Machine, not of a") as refused:
+        diagram(thing, "mermaid")
+
+    assert isinstance(refused.value, StateloopError)
+    assert ("write engine.diagram(...)" in str(refused.value)) is isinstance(thing, HasOne)
+
+
 @pytest.mark.parametrize(
     ("path", "why"), [(None, "no path was given to tell it"), (Path("a.jpeg"), "the suffix '.jpeg' tells none")]
 )
@@ -374,3 +491,25 @@ def test_importing_states_loads_no_drawing_library():
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert told.stdout == "set()\n"
+
+
+def test_every_arrow_of_an_svg_names_the_callbacks_that_are_called_on_it() -> None:
+    """Both halves of an arrow and its label say so when one points at them; nobody sees what Graphviz calls them."""
+    svg = diagram(
+        TRAINING,
+        "svg",
+        hears={Event.EPOCH_END: ["Early <Stopping>"], Event.STOP: ["Keeper"]},
+        answers={Guard.SKIP_STEP: ["Overflow"]},
+    )
+    titles = [unescape(title) for title in re.findall(r"<title>(.*?)</title>", svg, re.DOTALL)]
+    assert not any("LABEL" in title for title in titles)
+    skips = [title for title in titles if "skip_step: Overflow" in title]
+    assert {title.splitlines()[0] for title in skips} == {
+        "backward \N{RIGHTWARDS ARROW} zero_grad",
+        "window \N{RIGHTWARDS ARROW} clear",
+    }
+    assert len(skips) == 6
+    for row in TRAINING.rows:
+        if Event.EPOCH_END in row.events and Event.STOP in row.events:
+            way = f"{name_of(row.source)} \N{RIGHTWARDS ARROW} {name_of(row.dest)}"
+            assert f"{way}\nstop: Keeper\nepoch_end: Early <Stopping>" in titles
