@@ -138,7 +138,7 @@ class Engine:
             valid_loader: Another one, evaluated at the end of each epoch.
             epochs: Where `run.epoch` ends; `None` goes on until *max_updates*.
             max_updates: The run is complete after this many optimizer steps.
-            start_epoch: Where `run.epoch` starts.
+            start_epoch: Where `run.epoch` starts; not beyond *epochs*, or nothing would be trained.
 
         Raises:
             Refused: something that can be known before the first batch is refused there, and nothing is changed;

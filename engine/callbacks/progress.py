@@ -15,7 +15,7 @@ from engine.errors import ArgumentRefused
 from engine.listeners import Callback
 from engine.outcome import Outcome
 from engine.run import Run
-from states import State
+from states import Event, State
 from states.errors import shown, typed
 
 
@@ -165,8 +165,12 @@ class Progress(Callback):
 
     def _end(self, run: Run, title: str) -> None:
         self._close(run)
-        if run.parent is None and run.outcome is Outcome.COMPLETED:
+        if run.parent is not None:
+            return
+        if run.outcome is Outcome.COMPLETED:
             self._say(title, run)
+        elif run.outcome is Outcome.STOPPED and not any(Event.STOP in stop.transition.events for stop in run.stops):
+            self._say(f"{title} stopped {_place(run)}", run)  # `stop_validate` hears no `stop`: it was not told yet
 
     def _say(self, title: str, run: Run) -> None:
         numbers = (f"{name} {_number(value)}" for name, value in run.metrics.items())

@@ -236,6 +236,20 @@ def test_an_evaluation_and_a_prediction_by_themselves_are_shown() -> None:
     assert [forgiving(line) for line in terminal.screen] == ["evaluation  valid_loss #  # s", "prediction  # s"]
 
 
+@pytest.mark.parametrize("guard", ["stop_validate", "run.stop"])
+def test_an_evaluation_that_is_stopped_is_told_once_and_by_a_guard_of_its_own_with_its_numbers(guard: str) -> None:
+    terminal = Terminal()
+    engine = engine_with(Progress(stream=terminal))
+    if guard == "run.stop":
+        engine.on("validate_batch_end")(lambda run: run.stop("enough"))
+    else:
+        engine.guard(guard)(lambda run: run.batch_index == 1)
+
+    assert engine.evaluate(loader(3)).outcome is Outcome.STOPPED
+    wanted = "stopped at batch 1: enough" if guard == "run.stop" else "evaluation stopped at batch 1  valid_loss #  # s"
+    assert [forgiving(line) for line in terminal.screen] == [wanted]
+
+
 def test_it_hears_after_the_callbacks_of_the_user() -> None:
     progress = Progress()
 
