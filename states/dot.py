@@ -9,7 +9,8 @@
 # What is written on an arrow is a node in the middle of it, in the smallest box that holds both ends: so a label stands
 # in a box or outside it, never on its frame, no other arrow runs through it, and nobody asks which arrow it belongs to.
 # The way back of a loop is written from its end to its beginning, as it stands on the page.  Boxes have their names
-# below: what enters and what leads back comes from above.
+# below: what enters and what leads back comes from above.  Arrows keep further away from each other (nodesep, inches)
+# than a frame keeps from what it holds (margin, points): or one that passes a box would run along its frame.
 #
 # Colours are written for a light page.  An SVG carries a style that replaces each of them where the reader prefers
 # dark; it brings its own page with it, so that it is legible on any.
@@ -85,7 +86,7 @@ def to_dot(picture: Picture) -> str:
     columns = _columns(picture)
     lines = [
         f"digraph {_quoted(picture.name)} {{",
-        f'  graph [rankdir=TB, newrank=true, nodesep=0.08, ranksep=0.16, pad=0.15, bgcolor="{PAGE}",',
+        f'  graph [rankdir=TB, newrank=true, nodesep=0.14, ranksep=0.16, pad=0.15, bgcolor="{PAGE}",',
         f'    fontname="{FONT}", fontsize=11, fontcolor="{FAINT}", labelloc=b, labeljust=l, label=<{_note(picture)}>]',
         f'  node [fontname="{FONT}", fontsize=12, fontcolor="{INK}", height=0.34, margin="0.12,0.03"]',
         f'  edge [fontname="{FONT}", arrowsize=0.65]',
@@ -182,7 +183,7 @@ def _box(box: Box, picture: Picture, columns: Columns) -> Iterator[str]:
         number = [inner.path for inner in picture.page.walk()].index(box.path)
         shade = BOXES[min(len(box.path), len(BOXES)) - 1]
         yield f"{indent[2:]}subgraph cluster_{number} {{"
-        yield f'{indent}graph [label=<{_text(box.path[-1])}>, labelloc=b, style="rounded,filled", margin=8,'
+        yield f'{indent}graph [label=<{_text(box.path[-1])}>, labelloc=b, style="rounded,filled", margin=5,'
         yield f'{indent}  color="{FRAME}", fillcolor="{shade}"]'
     for node in box.nodes:
         yield f"{indent}{_node(node, columns)}"

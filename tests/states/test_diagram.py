@@ -392,6 +392,19 @@ def test_no_label_runs_over_a_frame(machine, calls):
             assert inside or x1 < left or right < x0 or y1 < low or high < y0
 
 
+@pytest.mark.parametrize("calls", [{}, long_names()], ids=["alone", "with_callbacks"])
+@every_machine
+def test_no_arrow_runs_along_a_frame(machine, calls):
+    drawn = json.loads(pygraphviz.AGraph(string=diagram(machine, "dot", **calls)).draw(format="json", prog="dot"))
+    sides = [float(thing["bb"].split(",")[n]) for thing in drawn["objects"] if "bb" in thing for n in (0, 2)]
+
+    for edge in drawn["edges"]:
+        points = [tuple(map(float, point.split(","))) for point in edge["pos"].split() if point[0] not in "es"]
+        for side in sides:
+            along = [y for x, y in points if abs(x - side) < 2]
+            assert max(along, default=0) - min(along, default=0) < 72
+
+
 def placed(node):
     """Where a node begins and ends on the page, in points."""
     x, y = map(float, node["pos"].split(","))
