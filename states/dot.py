@@ -17,14 +17,14 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from states.errors import StateloopError
-from states.picture import Arrow, Box, Does, Node, Part, Picture, Way, visible
+from states.picture import STAR, STARRED, Arrow, Box, Does, Node, Part, Picture, Way, visible
 
 
 if TYPE_CHECKING:
@@ -261,11 +261,35 @@ def _note(picture: Picture) -> str:
         ("[stop_...]", STOPS, "a guard that stops"),
         ("[other]", SKIPS, "a guard that skips"),
     )
-    legend = [f'<FONT POINT-SIZE="11" COLOR="{colour}">{word}</FONT>: {text}' for word, colour, text in how]
-    notes = (legend, [*map(_text, picture.note)], [*map(_text, picture.called)])
-    cell = f'<TD BORDER="1" STYLE="ROUNDED" COLOR="{FRAME}" VALIGN="TOP" CELLPADDING="6">{{}}</TD>'
-    row = "".join(cell.format("".join(f'{line}<BR ALIGN="LEFT"/>' for line in lines)) for lines in notes if lines)
-    return f'<TABLE BORDER="0" CELLSPACING="8"><TR>{row}</TR></TABLE>'
+    legend = _beside((f'<FONT COLOR="{colour}">{word}</FONT>', text) for word, colour, text in how)
+    deaths = _beside((_text(line),) for line in picture.note)
+    calls = _beside((_text(word), _text(line)) for word, line in _called(picture))
+    notes = (legend + deaths, calls) if calls else (legend, deaths)
+    cell = (
+        f'<TD BORDER="1" STYLE="ROUNDED" COLOR="{FRAME}" CELLPADDING="3">'
+        '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="2">{}</TABLE></TD>'
+    )
+    return f'<TABLE BORDER="0" CELLSPACING="8"><TR>{"".join(map(cell.format, filter(None, notes)))}</TR></TABLE>'
+
+
+def _called(picture: Picture) -> Iterator[tuple[str, str]]:
+    """Who is called where there is a star, line by line: the word, then its callbacks."""
+    if picture.calls:
+        yield STAR, STARRED
+    for calls in picture.calls:
+        yield from zip_longest((calls.word,), calls.lines(), fillvalue="")
+
+
+def _beside(lines: Iterable[tuple[str, ...]]) -> str:
+    """Lines of one or of two cells each, one below the other: as texts, since the rows of a table would drift apart.
+
+    A cell that is empty has a blank, or the line would have no height.
+    """
+    columns = tuple(zip(*lines, strict=True))
+    spot = f'ALIGN="LEFT" BALIGN="LEFT" VALIGN="TOP" COLSPAN="{3 - len(columns)}"'
+    texts = ("<BR/>".join(cell or "&#160;" for cell in column) for column in columns)
+    row = "".join(f'<TD {spot}><FONT POINT-SIZE="11">{text}</FONT></TD>' for text in texts)
+    return f"<TR>{row}</TR>" if row else ""
 
 
 def _quoted(name: str) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from states.picture import Arrow, Box, Does, Node, Part, Picture, Way, visible
+from states.picture import STAR, STARRED, Arrow, Box, Does, Node, Part, Picture, Way, visible
 
 
 SHAPES = MappingProxyType(
@@ -26,8 +26,8 @@ RESERVED = frozenset(
     ("end", "graph", "flowchart", "subgraph", "style", "class", "click", "href", "call", "default", "direction")
 )
 START, NOTE, CALLED = "Start", "Note", "Called"
-# Closer together than Mermaid's own 50, so that a page's width is enough.
-SPACING = '%%{init: {"flowchart": {"nodeSpacing": 24, "rankSpacing": 32}}}%%'
+# Closer together than Mermaid's own 50, so that a page's width is enough; and no line of ours is broken again.
+SPACING = '%%{init: {"flowchart": {"nodeSpacing": 24, "rankSpacing": 32, "wrappingWidth": 640}}}%%'
 
 
 def to_mermaid(picture: Picture) -> str:
@@ -48,7 +48,7 @@ def to_mermaid(picture: Picture) -> str:
         f'  {START}((" ")) --> {ids[picture.initial]}',
         f"  style {START} fill:#888888,stroke:#888888",
         *_note(NOTE, picture.note, picture, ids),
-        *_note(CALLED, picture.called, picture, ids),
+        *_note(CALLED, _called(picture), picture, ids),
         *_colours(picture),
     ]
     return "\n".join(lines) + "\n"
@@ -98,6 +98,15 @@ def _note(ident: str, lines: Iterable[str], picture: Picture, ids: Mapping[str, 
         yield f'  {ident}["{text}"]'
         yield f"  style {ident} stroke-dasharray:4 3,text-align:left"
         yield from (f"  {ids[node.name]} ~~~ {ident}" for node in picture.nodes if node.does is Does.ENDS)
+
+
+def _called(picture: Picture) -> Iterator[str]:
+    """Who is called where there is a star: a line or more for each word."""
+    if picture.calls:
+        yield f"{STAR} {STARRED}"
+    for calls in picture.calls:
+        first, *more = calls.lines()
+        yield from (f"{calls.word}: {first}", *more)
 
 
 def _colours(picture: Picture) -> Iterator[str]:

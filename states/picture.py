@@ -51,8 +51,9 @@ class Part(Enum):
 
 
 # Longer lines are broken: the widest label decides how wide a picture is, and the notes may not make it wider.
-WIDEST, WIDEST_NOTE = 32, 48
+WIDEST, WIDEST_NOTE = 32, 64
 STAR = "*"
+STARRED = "called, in this order:"
 SEPARATOR = " \N{MIDDLE DOT} "
 ARROW = "\N{RIGHTWARDS ARROW}"
 
@@ -73,9 +74,9 @@ class Calls:
     word: str
     callbacks: tuple[str, ...]
 
-    def lines(self) -> Iterator[str]:
-        """What is written of it below the picture."""
-        yield from _wrapped(f"{self.word}: {', '.join(self.callbacks)}", WIDEST_NOTE)
+    def lines(self) -> list[str]:
+        """The callbacks as they are written below the picture, a line at least."""
+        return _wrapped(", ".join(self.callbacks), WIDEST_NOTE) or [""]
 
 
 @frozen(kw_only=True)
@@ -161,12 +162,6 @@ class Picture:
     def nodes(self) -> tuple[Node, ...]:
         """Every node, box by box."""
         return tuple(node for box in self.page.walk() for node in box.nodes)
-
-    @property
-    def called(self) -> tuple[str, ...]:
-        """Who is called where there is a star: a line or more for each word."""
-        lines = tuple(line for calls in self.calls for line in calls.lines())
-        return (f"{STAR} called, in this order:", *lines) if lines else ()
 
     def told(self, arrow: Arrow) -> str:
         """An arrow in words, with the callbacks that are called on it: where it leads, then a line for each word."""
