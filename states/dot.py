@@ -67,7 +67,7 @@ SHAPES = MappingProxyType(
     }
 )
 Columns = tuple[tuple[str, ...], ...]
-START = "START"  # no state has this name, nor that of a label: names are in lower case
+START = "START"  # no state has this name, nor that of a label or a box: names are in lower case
 
 
 class PicturesMissing(StateloopError):
@@ -124,12 +124,15 @@ def to_png(picture: Picture) -> bytes:
 
 
 def _titled(drawn: str, picture: Picture) -> str:
-    """An SVG whose arrows and labels say in words, when one points at them, which callbacks are called there."""
+    """An SVG that says in words, when one points at a box, an arrow or its label, what it is and who is called."""
+    boxes = tuple(picture.page.walk())
 
     def title(match: re.Match[str]) -> str:
-        return f"<title>{escape(picture.told(picture.arrows[int(match[1])]))}</title>"
+        number = int(match[3])
+        told = visible(boxes[number].path[-1]) if match[2] == "BOX" else picture.told(picture.arrows[number])
+        return f"{match[1]}{escape(told)}"
 
-    return re.sub(r"<title>[^<]*LABEL (\d+)[^<]*</title>", title, drawn)
+    return re.sub(r'(class="(?:cluster|edge|node)">\s<title>)[^<]*\b(LABEL|BOX) (\d+)[^<]*', title, drawn)
 
 
 def _laid_out(picture: Picture, form: str, args: str = "") -> bytes:
@@ -182,7 +185,7 @@ def _box(box: Box, picture: Picture, columns: Columns) -> Iterator[str]:
     if box.path:
         number = [inner.path for inner in picture.page.walk()].index(box.path)
         shade = BOXES[min(len(box.path), len(BOXES)) - 1]
-        yield f"{indent[2:]}subgraph cluster_{number} {{"
+        yield f'{indent[2:]}subgraph "cluster BOX {number}" {{'
         yield f'{indent}graph [label=<{_text(box.path[-1])}>, labelloc=b, style="rounded,filled", margin=5,'
         yield f'{indent}  color="{FRAME}", fillcolor="{shade}"]'
     for node in box.nodes:

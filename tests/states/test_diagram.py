@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from transitions.extensions import GraphMachine
@@ -546,7 +547,7 @@ def test_every_arrow_of_an_svg_names_the_callbacks_that_are_called_on_it() -> No
         answers={Guard.SKIP_STEP: ["Overflow"]},
     )
     titles = [unescape(title) for title in re.findall(r"<title>(.*?)</title>", svg, re.DOTALL)]
-    assert not any("LABEL" in title for title in titles)
+    assert not any("LABEL" in title or "BOX" in title for title in titles)
     skips = [title for title in titles if "skip_step: Overflow" in title]
     assert {title.splitlines()[0] for title in skips} == {
         "backward \N{RIGHTWARDS ARROW} zero_grad",
@@ -557,3 +558,21 @@ def test_every_arrow_of_an_svg_names_the_callbacks_that_are_called_on_it() -> No
         if Event.EPOCH_END in row.events and Event.STOP in row.events:
             way = f"{name_of(row.source)} \N{RIGHTWARDS ARROW} {name_of(row.dest)}"
             assert f"{way}\nstop: Keeper\nepoch_end: Early <Stopping>" in titles
+
+
+def titles(machine, kind):
+    """What one is told who points at a thing of this kind."""
+    found = re.findall(rf'class="{kind}">\s<title>(.*?)</title>', diagram(machine, "svg"), re.DOTALL)
+    return [unescape(title) for title in found]
+
+
+def test_a_box_of_an_svg_is_named_as_its_scope():
+    assert titles(TRAINING, "cluster") == ["train", "epoch", "batch"]
+
+
+@pytest.mark.parametrize("name", ["LABEL 1", "LABEL 99", "BOX 99"])
+def test_a_machine_may_be_named_as_our_own_labels_are(name):
+    machine = evolve(PREDICTION, name=name)
+
+    assert f"<title>{name}</title>" in diagram(machine, "svg")
+    assert titles(machine, "edge") == titles(PREDICTION, "edge")
