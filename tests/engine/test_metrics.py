@@ -443,3 +443,21 @@ def test_the_targets_tell_the_size_of_a_batch_whose_inputs_do_not() -> None:
     )
     assert engine.fit(batch).history[0]["train_loss"] == pytest.approx(0.1)
     assert batch_size({"t": torch.tensor(5.0), "x": torch.zeros(9, 1)}) == 9
+
+
+def test_what_is_written_into_a_loss_later_does_not_change_its_mean() -> None:
+    """A loss scaled in place before the backward pass, and a buffer that is used again for each batch."""
+    plain = small_engine().fit(batches(3)).history[0]["train_loss"]
+    model = small_model()
+    scaled = small_engine(
+        hears("backward_begin", lambda run: run.loss.mul_(2)),
+        model=model,
+        optimizer=optim.SGD(model.parameters(), lr=0.0),
+    )
+    still = small_model()
+    wanted = small_engine(model=still, optimizer=optim.SGD(still.parameters(), lr=0.0)).fit(batches(3))
+    assert scaled.fit(batches(3)).history[0]["train_loss"] == wanted.history[0]["train_loss"] != plain
+    buffer, mean = torch.zeros(()), Mean("loss")
+    for value in (1.0, 2.0, 6.0):
+        mean.add(buffer.fill_(value), 1)
+    assert mean.value() == 3.0
