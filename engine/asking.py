@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from engine.errors import GuardRefused
 from engine.listeners import Answer, Listener
 from engine.outcome import ASKED, Tally, Verdict
 from engine.run import OF_THE_EPOCH, OF_THE_RUN, Run, Wish
-from states import Guard, Transition
+from states import Guard, Transition, Trigger
 from states.errors import shown, typed
 from states.names import is_stop, name_of
 
@@ -45,6 +45,8 @@ class Asker:
     listeners: Sequence[Listener]
     tallies: list[Tally]
     trains: bool
+    # One tally for each guard and callback, however many rows ask it.
+    _tallied: dict[tuple[Enum, str], Tally] = field(init=False, factory=dict)
 
     def ask(self, row: Transition) -> Ask | None:
         """What asks all who answer the guard of a row, until the first yes; `None` if it has none, or nobody does."""
@@ -59,20 +61,25 @@ class Asker:
         return self._ask_skip(row, guard, answers) if answers else None
 
     def _ask_skip(self, row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]]) -> Ask:
-        tallied = [(answer, Tally(guard, who, row)) for who, answer in answers]
-        self.tallies.extend(tally for _, tally in tallied)
+        tallied = [(answer, self._tally(guard, who, row)) for who, answer in answers]
 
         def ask(run: Run) -> bool:
             for answer, tally in tallied:
                 verdict = answer(run)
                 if verdict is True:
-                    tally.note(run.epoch, run.batch_index, run.updates)
+                    tally.note(row, run.epoch, run.batch_index, run.updates)
                     return True
                 if verdict is not False:
                     raise _no_bool(tally.who, guard, verdict)
             return False
 
         return Ask(ask, name_of(guard), tuple(who for who, _ in answers))
+
+    def _tally(self, guard: Enum, who: str, row: Transition) -> Tally:
+        if (guard, who) not in self._tallied:
+            self._tallied[guard, who] = Tally(guard, who, row)
+            self.tallies.append(self._tallied[guard, who])
+        return self._tallied[guard, who]
 
 
 def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]]) -> Ask:
@@ -98,13 +105,14 @@ def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]
 def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> bool:
     """Record a stop.  One of the whole run is latched; one of an epoch, or of a user's own kind, is done with."""
     run.stops.append(Verdict(guard, who, row, reason, run.epoch, run.batch_index, run.updates))
-    run.stopping = run.stopping or row in run.machine.stops
+    run.stopping = run.stopping or guard in OF_THE_RUN or row in run.machine.stops
     if guard in OF_THE_EPOCH:
         run.epoch_wish.reason = None
     if guard in OF_THE_RUN:
         run.wish.reason = reason
-        for outer in run.around:  # a stop of the whole run inside a held one is a stop of those that hold it
-            outer.stopping = True
+        for outer in run.around:  # it is one of those that hold this run too, where their table hears of it
+            known = guard in outer.machine.guards or Trigger.VALIDATION_STOPPED in outer.machine.triggers
+            outer.stopping = outer.stopping or known
     return True
 
 

@@ -65,7 +65,7 @@ class Names:
     def __call__(self, wanted: str, thing: object) -> str:
         """The name of a thing: the one that was wanted, as far as Python allows it."""
         plain = re.sub(r"\W", "_", wanted, flags=re.ASCII)
-        plain = f"_{plain}" if keyword.iskeyword(plain) or plain[:1].isdigit() else plain
+        plain = f"_{plain}" if keyword.iskeyword(plain) or plain[:1].isdigit() or not plain else plain
         name, number = plain, 1
         while name in self.taken or self.space.setdefault(name, thing) is not thing:
             number += 1

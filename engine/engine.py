@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
-from attrs import define, field, setters
+from attrs import define, evolve, field, setters
 from torch import Tensor, nn, optim
 
 from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
@@ -314,7 +314,8 @@ class Engine:
         """The loop that runs: plain Python made from the table, with the callbacks that listen and answer in it.
 
         Args:
-            machine: The machine whose loop is meant; by default the one that `fit` runs.
+            machine: The machine whose loop is meant; by default the one that `fit` runs.  One that it holds is shown as
+                it runs in there.  With `checked=True` this is the loop that would run without.
 
         Raises:
             NotNested: the ways of the machine cannot be written as nested loops; its table is followed instead.
@@ -336,7 +337,8 @@ class Engine:
             ...
         """
         machine = self.machine if machine is None else machine
-        ready = Preparation(self._kit, self._registry.arranged(), [], trains=machine.gradients)
+        trains = machine.gradients or (self.machine.gradients and machine in self.machine.within)
+        ready = Preparation(evolve(self._kit, checked=False), self._registry.arranged(), [], trains=trains)
         return source(ready.linked(machine)).text
 
     def diagram(

@@ -75,7 +75,7 @@ class LinkedState:
 
 @define(eq=False)
 class Linked:
-    """A machine made ready; it keeps nothing of a run, so a validation is linked once for all epochs."""
+    """A machine made ready for one outermost run: a validation is linked once for all epochs."""
 
     machine: Machine
     start: LinkedState

@@ -32,12 +32,12 @@ from states.shape import Loop, Shape, shape
 
 
 # Names that a loop uses itself.
-OWN = frozenset({"run", "remember", "trigger", "wish", "epoch_wish", "unexpected", "__builtins__"})
+OWN = frozenset({"run", "remember", "trigger", "wish", "epoch_wish", "unexpected", "__builtins__", "__debug__"})
 
 # A loop in which rows are written again and again, more often than this on the average, is not one to read.
 COPIES = 8
 # Nor one with more states than this, or one deeper than Python lets code be.
-STATES, LOOPS, INDENTS = 100, 18, 90
+STATES, LOOPS, INDENTS = 60, 18, 90
 
 
 class NotNested(StateloopError):

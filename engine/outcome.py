@@ -67,9 +67,10 @@ class Tally:
     last_batch_index: int = -1
     last_updates: int = -1
 
-    def note(self, epoch: int, batch_index: int, updates: int) -> None:
-        """Count one more yes, at these counters."""
+    def note(self, transition: Transition, epoch: int, batch_index: int, updates: int) -> None:
+        """Count one more yes, on this row and at these counters."""
         self.count += 1
+        self.transition = transition
         self.last_epoch, self.last_batch_index, self.last_updates = epoch, batch_index, updates
 
     def __str__(self) -> str:

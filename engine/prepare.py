@@ -67,12 +67,14 @@ class Preparation:
     # Whether this is a training; where nothing trains, callbacks are not asked `stop_training`.
     trains: bool = field(kw_only=True)
     ears: Ears = field(init=False)
+    asker: Asker = field(init=False)
     # The machines that are ready; one that a state holds is made ready when it is entered first.
     ready: dict[Machine, tuple[Linked, Callable[[Run], None]]] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        """Give each listener its own count of hearings."""
+        """Give each listener its own count of hearings and of skips."""
         self.ears = ears_of(self.listeners)
+        self.asker = Asker(self.listeners, self.tallies, self.trains)
 
     def drive(self, run: Run) -> None:
         """Run a machine from its initial state to the end."""
@@ -88,8 +90,7 @@ class Preparation:
         """The rows of a machine, linked to those who act, listen and answer."""
         actions = self.kit.actions(machine, {state: self._hold(machine, state) for state in machine.holds})
         doing = {state: action.do for state, action in actions.items()}
-        asker = Asker(self.listeners, self.tallies, self.trains)
-        return link(machine, doing, self.ears, asker, checked=self.kit.checked)
+        return link(machine, doing, self.ears, self.asker, checked=self.kit.checked)
 
     def _prepare(self, machine: Machine) -> tuple[Linked, Callable[[Run], None]]:
         linked = self.linked(machine)

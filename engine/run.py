@@ -29,7 +29,7 @@ REMEMBERED = 8
 
 @define(eq=False)
 class Wish:
-    """A stop that was asked for and not granted yet."""
+    """A stop that was asked for; one of the whole run stays here when granted, so that nobody can take it back."""
 
     reason: str | None = None
     # In which epoch, where a stop of the epoch was asked for: it is void in all others.

@@ -7,7 +7,7 @@
 # are heard in the source state; then the guards of the rows of that (state, trigger) are asked from top to bottom, and
 # the first row whose guard says yes, or that has none, is taken: the state moves, and `heard` is heard there.
 #
-# Nothing about order lives outside this file.  The fast walk, pytransitions, the dry run, the picture, the tables of
+# Nothing about order lives outside this file.  The loop that runs, pytransitions, the dry run, the picture, the tables of
 # the documentation, the proof and the tests all read these rows.  A new arrow is a new row.
 #
 # An exception or Ctrl-C is a transition too: `Machine.deaths` makes one row for each state that can die, to FAILED or

@@ -12,13 +12,13 @@ from engine import Action, Engine, Outcome, Run, loss_from, output_from
 from engine.errors import ArgumentRefused
 from states import EVALUATION, TRAINING, Counter, Event, Guard, Machine, State, Transition, Trigger
 from states.errors import StateloopError
-from tests.engine.tools import batches, nothing_changes, refuses, small_engine, small_model
+from tests.engine.tools import answers, batches, nothing_changes, refuses, small_engine, small_model
 
 
 def changed(**parts: Any) -> Machine:
     """TRAINING with other parts."""
-    whole = {name: getattr(TRAINING, name) for name in ("name", "initial", "finals", "rows", "counts", "holds")}
-    return Machine(**{**whole, "name": "changed", **parts})
+    whole = {name: getattr(TRAINING, name) for name in ("initial", "finals", "rows", "counts", "holds")}
+    return Machine(**{"name": "changed", **whole, **parts})
 
 
 @pytest.mark.parametrize("given", [3, None, Action(None, (Trigger.OUTPUT_READY,)), lambda: None], ids=repr)
@@ -128,6 +128,7 @@ def test_metrics_and_actions_are_those_that_were_given_and_no_others() -> None:
 class Mine(Enum):
     """Words of a machine of one's own."""
 
+    STOP_NEVER = "stop_never"
     COIN = "coin"
     HEADS = "heads"
     TAILS = "tails"
@@ -213,3 +214,38 @@ def test_a_loss_that_was_given_no_targets_is_explained() -> None:
         engine.fit([{"x": batches(1)[0][0]}])
     assert "the batch was no pair, so the loss function was given None for targets" in raised.value.__notes__[0]
     assert "loss_from(lambda run: ...)" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("name", ["", "__debug__", "class", "run", "\N{SNOWMAN}"])
+def test_a_machine_of_any_name_runs(name: str) -> None:
+    assert small_engine(machine=changed(name=name)).fit(batches(2)).updates == 2
+
+
+def test_the_loop_can_be_shown_of_a_checked_engine_and_of_a_validation_as_it_runs_in_a_training() -> None:
+    engine = small_engine(answers("stop_training", lambda run: False), checked=True)
+    assert "while True:" in engine.source()
+    assert "stop_training(run):  # asks Answers" in engine.source(EVALUATION)
+
+
+def test_one_callback_has_one_tally_for_a_guard_that_two_rows_ask() -> None:
+    engine = small_engine(answers("accumulate", lambda run: run.window < 2), answers("skip_step", lambda run: True))
+    run = engine.fit(batches(5))
+    counts = {tally.guard: (tally.count, tally.transition.source) for tally in run.skips}
+    assert counts[Guard.SKIP_STEP] == (3, State.WINDOW)
+    assert len(run.skips) == 2
+
+
+def test_a_stop_in_a_validation_does_not_mark_a_training_whose_table_never_hears_of_it() -> None:
+    rows = [
+        row
+        for row in TRAINING.rows
+        if row.guard is not Guard.STOP_TRAINING
+        and row.trigger is not Trigger.VALIDATION_STOPPED
+        and row.source is not State.STOPPING
+    ]
+    epoch = [Transition(State.TRAIN, Trigger.EPOCH_DUE, Mine.STOP_NEVER, State.DONE, (Event.TRAIN_END,))]
+    at = next(number for number, row in enumerate(rows) if row.source is State.TRAIN)
+    engine = small_engine(machine=changed(rows=[*rows[:at], *epoch, *rows[at:]]))
+    engine.on("validate_batch_end", once=1)(lambda run: run.stop("enough"))
+    run = engine.fit(batches(2), batches(2), epochs=3)
+    assert run.epoch == len(run.history)
