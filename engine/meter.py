@@ -31,14 +31,15 @@ class MetricObject(Protocol):
 
 
 # How many values a mean keeps before it adds them up; each is a tensor of one number.
-KEPT = 64
+KEPT = 256
 
 
 @define(eq=False)
 class Mean:
     """The mean of one scalar per batch, weighted by batch size; nothing is read on the host until `value`.
 
-    Cost per batch: a copy of one number.  Every 64 batches the values are added up on the device, in float64.
+    Cost per batch: a copy of one number, so that what is written into the tensor later is not in the mean.  Every 256
+    batches the copies are added up on the device, in float64, and their places are used again.
 
     Example:
         >>> mean = Mean("loss")
@@ -49,8 +50,10 @@ class Mean:
     """
 
     name: str
-    # Values of shape () and their weights, not added up yet.  Invariant: len(_values) == len(_sizes) < KEPT.
-    _values: list[Tensor] = field(factory=list)
+    # Room of shape (KEPT,) for values that are not added up yet, and its places, of shape (), as far as they were used.
+    _room: Tensor | None = None
+    _places: list[Tensor] = field(factory=list)
+    # The weights of those values.  Invariant: len(_sizes) <= len(_places) <= KEPT.
     _sizes: list[int] = field(factory=list)
     # The weighted sum of all others, of shape (), and the weight of it.
     _total: Tensor | None = None
@@ -60,28 +63,38 @@ class Mean:
         """Take in the value of one batch of *size* samples: a tensor of one element."""
         if not isinstance(value, Tensor) or (value.dim() and value.numel() != 1):
             raise self._no_scalar(value)
-        value = value.detach().clone()  # what is written into it later is another value
-        self._values.append(value.reshape(()) if value.dim() else value)
-        self._sizes.append(size)
-        if len(self._values) == KEPT:
+        taken = len(self._sizes)
+        if taken == KEPT:
             self._add_up()
+            taken = 0
+        if taken == len(self._places):
+            self._take_place(value)
+        self._places[taken].copy_(value.detach() if not value.dim() else value.detach().reshape(()))
+        self._sizes.append(size)
 
     def value(self) -> float:
         """The weighted mean so far.  Waits for the device."""
-        if self._values:
+        if self._sizes:
             self._add_up()
         if self._total is None or not self._samples:
             return float("nan")
         return float(self._total) / self._samples
 
+    def _take_place(self, value: Tensor) -> None:
+        """One more place; the first value says of which type and on which device: one that does not round it."""
+        if self._room is None:
+            short = value.dtype in (torch.float32, torch.float16, torch.bfloat16)
+            dtype = torch.float32 if short else _widest(value.device)
+            self._room = torch.empty(KEPT, dtype=dtype, device=value.device)
+        self._places.append(self._room[len(self._places)])
+
     def _add_up(self) -> None:
-        values = torch.stack(self._values)
-        precise = torch.float32 if values.device.type == "mps" else torch.float64  # MPS has no float64
-        sizes = torch.tensor(self._sizes, dtype=precise).to(values.device, non_blocking=True)
-        total = torch.dot(values.to(precise), sizes)
+        assert self._room is not None, "a value was taken in"
+        precise = _widest(self._room.device)
+        sizes = torch.tensor(self._sizes, dtype=precise).to(self._room.device, non_blocking=True)
+        total = torch.dot(self._room[: len(sizes)].to(precise), sizes)
         self._total = total if self._total is None else self._total + total
         self._samples += sum(self._sizes)
-        self._values.clear()
         self._sizes.clear()
 
     def _no_scalar(self, value: object) -> MetricRefused:
@@ -91,6 +104,11 @@ class Mean:
             allowed="a scalar tensor for each batch",
             instead="return a mean over the batch, as a tensor",
         )
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """The most precise type of a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @define(eq=False)

@@ -48,6 +48,7 @@ class Rule(Enum):
     BEGIN_NEVER_ENDED = "a begin is never ended"
     NO_ACTION = "a cycle runs no action"
     NO_STOP = "a cycle asks no stop guard"
+    HELD_STOP = "a stop in a held machine does not stop the one that holds it"
     REPORT_REFUSED = "an action declares a trigger that no row takes"
     NO_REPORT = "rows wait for a trigger that no action declares"
 

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from states.errors import Offence, Rule, nearest
-from states.names import Counter, Event, Guard, State, Trigger, is_stop, name_of
+from states.names import OF_THE_RUN, Counter, Event, Guard, State, Trigger, is_stop, name_of
 from states.paths import Path, Paths, stacked
 from states.rows import Transition
 
@@ -25,7 +25,8 @@ def offences(machine: "Machine", paths: Paths) -> Iterator[Offence]:
     yield from _finals(machine, paths)
     yield from _groups(machine, paths)
     yield from _cycles(machine, paths)
-    yield from _counts_and_holds(machine)
+    yield from _counts(machine)
+    yield from _holds(machine, paths)
 
 
 def _states(machine: "Machine", paths: Paths) -> Iterator[Offence]:
@@ -159,8 +160,8 @@ def _spoken(machine: "Machine") -> Iterator[tuple[str, object]]:
     yield from words
 
 
-def _counts_and_holds(machine: "Machine") -> Iterator[Offence]:
-    """Rules about what the rows are decorated with."""
+def _counts(machine: "Machine") -> Iterator[Offence]:
+    """Rules about the counters that move along."""
     known = {*machine.events, *machine.triggers}
     for count in machine.counts:
         if count.what not in known:
@@ -172,9 +173,29 @@ def _counts_and_holds(machine: "Machine") -> Iterator[Offence]:
             yield Offence(Rule.UNKNOWN_WORD, f"{count}: a run has no such counter ({hint})", ())
         if by is not None and type(by) is not int:
             yield Offence(Rule.UNKNOWN_WORD, f"{count}: a counter moves by a whole number, or by None to 0", ())
-    for state in machine.holds:
+
+
+def _holds(machine: "Machine", paths: Paths) -> Iterator[Offence]:
+    """Rules about the machines that states hold."""
+    for state, held in machine.holds.items():
+        name, way = name_of(state), paths.ways.get(state, ())
         if not any(row.trigger for row in machine.rows_from(state)):
-            yield Offence(Rule.UNKNOWN_WORD, f"{name_of(state)} holds a machine and reports nothing", ())
+            yield Offence(Rule.UNKNOWN_WORD, f"{name} holds a machine and reports nothing", way)
+        elif any(guard in OF_THE_RUN for inner in (held, *held.within) for guard in inner.guards):
+            yield from _held_stops(machine, state, f"{name} holds {held.name}", way)
+
+
+def _held_stops(machine: "Machine", state: Enum, what: str, way: Path) -> Iterator[Offence]:
+    """A stop of the whole run is heard once: where it is granted, and then all that is open comes to its end."""
+    rows = machine.groups.get((state, Trigger.VALIDATION_STOPPED), ())
+    if not rows:
+        text = f"{what}, which can stop the whole run, and no row takes validation_stopped there"
+        yield Offence(Rule.HELD_STOP, text, way)
+    for row in rows:
+        if row.dest not in machine.ending:
+            yield Offence(Rule.HELD_STOP, f"{what}; {row}: the run goes on from there", (*way, row))
+        if Event.STOP in row.events:
+            yield Offence(Rule.HELD_STOP, f"{what}; {row}: stop was heard in there already", (*way, row))
 
 
 def _unchecked(value: object) -> object:

@@ -168,6 +168,7 @@ def test_machines_held_at_any_depth_run_and_die_with_those_around_them() -> None
         rows=(
             Transition(State.IDLE, Trigger.EVALUATION_ASKED, None, State.VALIDATE),
             Transition(State.VALIDATE, Trigger.VALIDATED, None, State.DONE),
+            Transition(State.VALIDATE, Trigger.VALIDATION_STOPPED, None, State.DONE),
         ),
         holds={State.VALIDATE: EVALUATION},
         gradients=False,
@@ -233,19 +234,3 @@ def test_one_callback_has_one_tally_for_a_guard_that_two_rows_ask() -> None:
     counts = {tally.guard: (tally.count, tally.transition.source) for tally in run.skips}
     assert counts[Guard.SKIP_STEP] == (3, State.WINDOW)
     assert len(run.skips) == 2
-
-
-def test_a_stop_in_a_validation_does_not_mark_a_training_whose_table_never_hears_of_it() -> None:
-    rows = [
-        row
-        for row in TRAINING.rows
-        if row.guard is not Guard.STOP_TRAINING
-        and row.trigger is not Trigger.VALIDATION_STOPPED
-        and row.source is not State.STOPPING
-    ]
-    epoch = [Transition(State.TRAIN, Trigger.EPOCH_DUE, Mine.STOP_NEVER, State.DONE, (Event.TRAIN_END,))]
-    at = next(number for number, row in enumerate(rows) if row.source is State.TRAIN)
-    engine = small_engine(machine=changed(rows=[*rows[:at], *epoch, *rows[at:]]))
-    engine.on("validate_batch_end", once=1)(lambda run: run.stop("enough"))
-    run = engine.fit(batches(2), batches(2), epochs=3)
-    assert run.epoch == len(run.history)

@@ -49,6 +49,7 @@ def hostile_machine():
             Transition(end, None, None, default),
             Transition(default, Trigger.BATCH_READY, None, spaces),
             Transition(spaces, Trigger.VALIDATED, None, end),
+            Transition(spaces, Trigger.VALIDATION_STOPPED, None, one_letter),
             Transition(one_letter, None, None, umlaut, heard=(over,)),
         ),
     )
