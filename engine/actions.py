@@ -8,7 +8,6 @@ from attrs import evolve, frozen
 from torch import Tensor, optim
 
 from engine.batches import fetch
-from engine.closure import needs_closure, no_closure_for_windows
 from engine.errors import ArgumentRefused, CallbackRefused, LossRefused
 from engine.listeners import check_signature
 from engine.run import Do, Run, release
@@ -159,8 +158,6 @@ def zero_grad(run: Run) -> Enum:
 
 def window(run: Run) -> Enum:
     """Leave the loader: do gradients wait for a step?"""
-    if run.window and needs_closure(run.optimizer):
-        raise no_closure_for_windows(run)
     return Trigger.WINDOW_OPEN if run.window else Trigger.WINDOW_EMPTY
 
 

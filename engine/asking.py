@@ -8,10 +8,10 @@ from attrs import field, frozen
 from engine.errors import GuardRefused
 from engine.listeners import Answer, Listener
 from engine.outcome import ASKED, Tally, Verdict
-from engine.run import OF_THE_EPOCH, OF_THE_RUN, Run, Wish
-from states import Guard, Transition, Trigger
+from engine.run import Run, Wish
+from states import Guard, Transition
 from states.errors import shown, typed
-from states.names import is_stop, name_of
+from states.names import OF_THE_EPOCH, OF_THE_RUN, is_stop, name_of
 
 
 @frozen(eq=False)
@@ -83,13 +83,17 @@ class Asker:
 
 
 def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]]) -> Ask:
-    """`run.stop` is the first to answer, and a yes is recorded in full."""
-    wish = "epoch_wish" if guard in OF_THE_EPOCH else "wish"
+    """`run.stop` is the first to answer, and a yes is recorded in full.
+
+    A wish that was granted stays, and answers the guards of the whole run again; not those of a user's own, which may
+    be asked in what comes behind a stop.
+    """
+    wish, latched = "epoch_wish" if guard in OF_THE_EPOCH else "wish", guard in OF_THE_RUN
 
     def ask(run: Run) -> bool:
         asked: Wish = getattr(run, wish)
-        if asked.reason is not None and asked.epoch in (-1, run.epoch):
-            return _granted(run, row, guard, ASKED, asked.reason)
+        if asked.reason is not None and asked.epoch in (-1, run.epoch) and (latched or not run.stopping):
+            return _granted(run, row, guard, asked.who, asked.reason)
         for who, answer in answers:
             verdict = answer(run)
             if verdict is True:
@@ -109,10 +113,9 @@ def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> b
     if guard in OF_THE_EPOCH:
         run.epoch_wish.reason = None
     if guard in OF_THE_RUN:
-        run.wish.reason = reason
-        for outer in run.around:  # it is one of those that hold this run too, where their table hears of it
-            known = guard in outer.machine.guards or Trigger.VALIDATION_STOPPED in outer.machine.triggers
-            outer.stopping = outer.stopping or known
+        run.wish.who, run.wish.reason = who, reason
+        for outer in run.around:  # their tables end for it: `prove` sees to that
+            outer.stopping = True
     return True
 
 

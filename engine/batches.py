@@ -1,5 +1,6 @@
 """Where do batches come from?  The action that draws one, moves it to the device and unpacks it."""
 
+from collections import UserDict
 from copy import copy
 from enum import Enum
 from typing import Any
@@ -56,13 +57,17 @@ def to_device(value: Any, device: torch.device) -> Any:  # noqa: ANN401  # a bat
         return value if value.device == device else value.to(device, non_blocking=True)
     if callable(getattr(type(value), "to", None)):  # packed sequences, graph batches, batches of tokenizers
         return value.to(device)
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple):
         moved = [to_device(item, device) for item in value]
         return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
-    if isinstance(value, dict):
-        moved_dict = copy(value)  # whatever else it is or has is kept
-        moved_dict.update({key: to_device(item, device) for key, item in value.items()})
-        return moved_dict
+    if isinstance(value, list):
+        items = copy(value)  # whatever else it is or has is kept
+        items[:] = [to_device(item, device) for item in value]
+        return items
+    if isinstance(value, dict | UserDict):
+        entries = copy(value)
+        entries.update({key: to_device(item, device) for key, item in value.items()})
+        return entries
     return value
 
 

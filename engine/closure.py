@@ -26,6 +26,8 @@ class Closing:
     # What the actions made of the batch in hand.
     _output: Any = None
     _loss: Any = None
+    # Whether the gradients of an earlier step were kept.
+    _kept: bool = False
 
     def forward(self, run: Run) -> Enum:
         """The action of FORWARD; what it made is remembered."""
@@ -45,7 +47,9 @@ class Closing:
         """The action of STEP."""
         assert run.optimizer is not None, "an optimizer that needs a closure is there"
         if run.window > 1:
-            raise no_closure_for_windows(run)
+            raise _one_batch_alone(run, f"{run.window} batches were accumulated", "accumulate")
+        if self._kept:
+            raise _one_batch_alone(run, "the gradients of an earlier step were kept", "skip_zero_grad")
         first, output, fresh = run.loss, run.output, True
         if first is not self._loss:
             raise _changed(run, "loss")
@@ -59,7 +63,22 @@ class Closing:
 
         run.optimizer.step(closure)  # type: ignore[arg-type]  # a closure returns a tensor
         run.loss, run.output = first, output
+        self._kept = True
         return Trigger.WEIGHTS_MOVED
+
+    def flush(self, run: Run) -> Enum:
+        """The action of FLUSH: refused, for the batches of the open window are gone."""
+        left = "a batch was" if run.window == 1 else f"{run.window} batches were"
+        raise _one_batch_alone(run, f"{left} accumulated when the loader was left", "accumulate")
+
+    def clearing(self, zero_grad: Do) -> Do:
+        """An action that drops the gradients, so that those to come are of one batch."""
+
+        def clear(run: Run) -> Enum:
+            self._kept = False
+            return zero_grad(run)
+
+        return clear
 
     def _evaluate(self, run: Run) -> None:
         assert run.optimizer is not None, "as above"
@@ -77,12 +96,12 @@ def needs_closure(optimizer: optim.Optimizer | None) -> bool:
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
-def no_closure_for_windows(run: Run) -> OptimizerRefused:
-    """The error for a window of several batches: the closure would evaluate the last of them alone."""
+def _one_batch_alone(run: Run, what: str, guard: str) -> OptimizerRefused:
+    """The error for gradients of several batches: the closure would evaluate the last of them alone."""
     return OptimizerRefused(
-        f"{type(run.optimizer).__name__} evaluates the loss anew, and {run.window} batches were accumulated",
-        allowed="windows of one batch for optimizers that need a closure",
-        instead="take the guard `accumulate` away, or use an optimizer without a closure",
+        f"{type(run.optimizer).__name__} evaluates the loss anew, and {what} in {run.where}",
+        allowed="gradients of one batch, for optimizers that need a closure",
+        instead=f"take the guard `{guard}` away, use an optimizer without a closure, or replace the step's action",
     )
 
 

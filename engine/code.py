@@ -13,6 +13,8 @@ class Code:
 
     lines: tuple[str, ...] = ()
     falls: bool = True
+    # Whether the lines are one `if` with nothing behind it, so that it can be an `elif`.
+    chooses: bool = False
 
     def inside(self) -> tuple[str, ...]:
         """These lines as the body of a statement."""
@@ -43,9 +45,9 @@ def choice(yes: Sequence[tuple[str, Code]], otherwise: Code) -> Code:
     lines = (f"if {condition}", *code.inside())
     if not code.falls:
         return Code((*lines, *rest.lines), rest.falls)
-    if others and all(line.startswith((" ", "el")) for line in rest.lines[1:]):  # one `if`, with nothing behind it
-        return Code((*lines, f"el{rest.lines[0]}", *rest.lines[1:]))
-    return Code((*lines, *(("else:", *rest.inside()) if rest.lines else ())))
+    if rest.chooses:
+        return Code((*lines, f"el{rest.lines[0]}", *rest.lines[1:]), chooses=True)
+    return Code((*lines, *(("else:", *rest.inside()) if rest.lines else ())), chooses=True)
 
 
 @define(eq=False)

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from threading import RLock
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn, optim
 from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
-from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation
+from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation, steps
 from engine.listeners import (
     Answer,
     Filter,
@@ -103,6 +104,8 @@ class Engine:
     # The run that goes on now, and the outermost one that began last.
     _active: Run | None = field(init=False, default=None)
     _last_run: Run | None = field(init=False, default=None)
+    # Held by the thread that runs it: a model cannot be in two modes at once.
+    _lock: Any = field(init=False, factory=RLock)  # threading's RLock is no type
 
     def __attrs_post_init__(self) -> None:
         """Refuse what could not work, then register the callbacks."""
@@ -152,18 +155,21 @@ class Engine:
         check_loader("train_loader", train_loader)
         if valid_loader is not None:
             check_loader("valid_loader", valid_loader)
-        check_validation(self.machine, valid_loader)
-        check_loss(self.loss_fn, self.actions)
-        check_optimizer(self.model, self.optimizer)
+        check_validation(self.machine, self.actions, valid_loader)
+        machines = (self.machine, *(() if valid_loader is None else self.machine.within))
+        check_loss(machines, self.loss_fn, self.actions)
+        if steps(machines, self.actions):
+            check_optimizer(self.model, self.optimizer)
         run = self._run(self.machine, train_loader)
         run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch
-        return self._go(run)
+        return self._go(run, trains=True)
 
     def evaluate(self, loader: Loader) -> Run:
         """Compute loss and metrics over a loader; return the run, with `run.metrics`.
 
         The model is in evaluation mode and no gradient is recorded; each module's own mode is put back.  Callbacks
-        are not asked `stop_training` here: what has stopped a training must not stop the test after it.
+        are not asked `stop_training` here: what has stopped a training must not stop the test after it.  What runs is
+        the machine that VALIDATE holds, or else the first that any state of the engine's machine holds.
 
         Example:
             >>> import torch
@@ -172,8 +178,10 @@ class Engine:
             {'valid_loss': 1.0}
         """
         check_loader("loader", loader)
-        check_loss(self.loss_fn, self.actions)
-        return self._go(self._run(self.machine.holds.get(State.VALIDATE, EVALUATION), loader))
+        holds = self.machine.holds
+        machine = holds.get(State.VALIDATE, next(iter(holds.values()), EVALUATION))
+        check_loss((machine,), self.loss_fn, self.actions)
+        return self._go(self._run(machine, loader))
 
     def predict(self, loader: Loader) -> Any:  # noqa: ANN401  # whatever the model gives
         """Give the model's outputs for all batches, put together along the first dimension, on the model's device.
@@ -337,7 +345,7 @@ class Engine:
             ...
         """
         machine = self.machine if machine is None else machine
-        trains = machine.gradients or (self.machine.gradients and machine in self.machine.within)
+        trains = machine in (self.machine, *self.machine.within)
         ready = Preparation(evolve(self._kit, checked=False), self._registry.arranged(), [], trains=trains)
         return source(ready.linked(machine)).text
 
@@ -405,18 +413,25 @@ class Engine:
             pairs_only=State.FORWARD not in self.actions and machine is not PREDICTION,
         )
 
-    def _go(self, run: Run, *more: object) -> Run:
+    def _go(self, run: Run, *more: object, trains: bool = False) -> Run:
         """Run a machine from its initial state to the end."""
         extra = [listen(callback, self._registry.vocabulary, ()) for callback in more]
         listeners = self._registry.arranged(*extra)
-        ready = Preparation(self._kit, listeners, run.tallies, trains=run.machine.gradients)
-        ready.prepared(run.machine)  # what fails in here has not begun
+        ready = Preparation(self._kit, listeners, run.tallies, trains=trains)
+        for machine in (run.machine, *(() if run.valid_loader is None else run.machine.within)):
+            ready.prepared(machine)  # what fails in here has not begun
         with self._active_for(run):
             ready.drive(run)
         return run
 
     @contextmanager
     def _active_for(self, run: Run) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise EngineBusy(
+                f"a run of {run.machine.name} was asked for while another thread runs this engine",
+                allowed="one thread at a time for each engine",
+                instead="wait for the other thread, or make a second Engine with a copy of the model",
+            )
         outer = self._active
         try:
             self._active = run
@@ -425,4 +440,5 @@ class Engine:
             yield
         finally:
             self._active = outer
+            self._lock.release()
             logger.info("%s: %s", run.machine.name, run.outcome.value)

@@ -95,21 +95,44 @@ def check_max_updates(machine: Machine, given: Mapping[Any, object], max_updates
         )
 
 
-def check_validation(machine: Machine, valid_loader: object) -> None:
-    """Refuse a run without a validation loader of a machine that validates in any case."""
-    if valid_loader is None and machine.holds and Trigger.NO_VALIDATION not in machine.triggers:
+# The engine's own actions that choose among triggers without a look at the validation loader.
+_BLIND = (State.TRAIN, State.FETCH, State.WINDOW)
+
+
+def check_validation(machine: Machine, given: Mapping[Any, object], valid_loader: object) -> None:
+    """Refuse a run without a validation loader of a machine that validates in any case.
+
+    What cannot be known, an action of the user's own that reports one or another thing, is left to the run.
+    """
+    if valid_loader is not None:
+        return
+    reached, queue = {machine.initial}, [machine.initial]
+    while queue:
+        state = queue.pop()
+        looks = len({row.trigger for row in machine.rows_from(state)}) > 1 and (state in given or state not in _BLIND)
+        for row in () if looks else machine.rows_from(state):
+            if row.dest not in reached:
+                reached.add(row.dest)
+                queue.append(row.dest)
+    if held := [state for state in machine.holds if state in reached and state not in given]:
         raise ArgumentRefused(
-            f"valid_loader is None, and the machine {machine.name!r} validates in any case",
+            f"valid_loader is None, and the machine {machine.name!r} comes to {name_of(held[0])} in any case",
             allowed="a loader to validate on",
-            instead="pass valid_loader=..., or give the machine rows for no_validation",
+            instead="pass valid_loader=..., or lead there from an action that reports whether there is one",
         )
 
 
-def check_loss(loss_fn: object, given: Mapping[Any, object]) -> None:
-    """Refuse a run without anything that computes its loss."""
-    if loss_fn is None and State.LOSS not in given:
+def check_loss(machines: Sequence[Machine], loss_fn: object, given: Mapping[Any, object]) -> None:
+    """Refuse a run without anything that computes the loss of its machines."""
+    if loss_fn is None and State.LOSS not in given and any(State.LOSS in machine.states for machine in machines):
         raise ArgumentRefused(
             "the engine has no loss function",
             allowed="a function (output, targets) -> scalar tensor, or an action for State.LOSS",
             instead="write Engine(model, loss_fn, optimizer)",
         )
+
+
+def steps(machines: Sequence[Machine], given: Mapping[Any, object]) -> bool:
+    """Whether the engine's own actions use the optimizer in one of these machines."""
+    using = {State.STEP, State.FLUSH, State.ZERO_GRAD, State.CLEAR} - set(given)
+    return any(state in using for machine in machines for state in machine.states)

@@ -18,6 +18,7 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from types import CodeType
+from weakref import finalize
 
 from attrs import define, evolve, field, frozen
 
@@ -63,17 +64,26 @@ class Source:
 
     def compiled(self) -> Callable[[Run], None]:
         """The loop as a function, which debuggers can step through and tracebacks show line by line."""
-        file = f"<stateloop: {self.name} {sha256(self.text.encode()).hexdigest()[:8]}>"
-        linecache.cache[file] = (len(self.text), None, self.text.splitlines(keepends=True), file)
         space = {**self.space}
-        exec(_code(self.text, file), space)  # noqa: S102  # our own text: names are made by `Names` alone
+        exec(_code(self.name, self.text), space)  # noqa: S102  # our own text: names are made by `Names` alone
         return space[self.name]  # type: ignore[return-value]  # the text defines it
 
 
 @lru_cache(maxsize=64)
-def _code(text: str, file: str) -> CodeType:
-    """One text is compiled once, however often it is run."""
-    return compile(text, file, "exec")
+def _code(name: str, text: str) -> CodeType:
+    """One text is compiled once, however often it is run; `linecache` has it as long as its code lives."""
+    file = f"<stateloop: {name} {sha256(text.encode()).hexdigest()[:8]}>"
+    code, lines = compile(text, file, "exec"), (len(text), None, text.splitlines(keepends=True), file)
+    (function,) = (part for part in code.co_consts if isinstance(part, CodeType))  # what lives in a loop that runs
+    linecache.cache[file] = lines
+    finalize(function, _forget, file, lines).atexit = False
+    return code
+
+
+def _forget(file: str, lines: object) -> None:
+    """Take lines out of `linecache`, unless another code with the same text has put them in again."""
+    if linecache.cache.get(file) is lines:
+        del linecache.cache[file]
 
 
 def source(linked: Linked) -> Source:

@@ -74,12 +74,14 @@ class Metrics(Callback):
 
     def on_validate_loss_end(self, run: Run) -> None:
         """Take in a validation batch."""
-        assert run.meter is not None, "a validation has begun"
+        if run.meter is None:  # a machine with a begin of its own
+            run.meter = self._meter("valid", run)
         run.meter.add(run)
 
     def on_validate_end(self, run: Run) -> None:
         """Read the validation's values, for those around it too."""
-        assert run.meter is not None, "a validation has begun"
+        if run.meter is None:
+            return
         run.metrics = run.meter.read()
         for outer in run.around:
             outer.metrics.update(run.metrics)

@@ -19,7 +19,7 @@ from engine.listeners import Listener
 from engine.loop import NotNested, source
 from engine.outcome import Tally
 from engine.run import Do, Run, held_by
-from states import Machine, State, Trigger
+from states import EVALUATION, PREDICTION, Machine, State, Trigger
 from states.names import name_of
 
 
@@ -45,10 +45,37 @@ class Kit:
             actions[state] = Action(do, _reports_of_held(machine, state))
         for state, given in self.given.items():
             if state in machine.states and (state is not machine.initial or machine is self.machine):
-                actions[state] = _given(given, state, machine, actions)
+                actions[state] = self._given(given, state, machine, actions)
         if needs_closure(self.optimizer) and State.STEP in actions and State.STEP not in self.given:
-            actions.update(_closing(machine, actions))
+            actions.update(self._closing(machine, actions))
         return actions if machine.gradients else _without_gradients(machine, actions)
+
+    def _given(self, given: Action | Do, state: Enum, machine: Machine, actions: Mapping[Enum, Action]) -> Action:
+        """A user's action, as one of this machine: what only another one takes is not reported here."""
+        if not isinstance(given, Action):
+            return Action(given, _declared(state, actions))
+        others = (self.machine, *self.machine.within, EVALUATION, PREDICTION)
+        elsewhere = {trigger for other in others for source, trigger in other.groups if source is state}
+        here = {trigger for source, trigger in machine.groups if source is state}
+        return Action(given.do, tuple(trigger for trigger in given.reports if trigger not in elsewhere - here))
+
+    def _closing(self, machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
+        """The actions of a step that needs a closure."""
+        states = (State.FORWARD, State.LOSS, State.BACKWARD)
+        if missing := [name_of(state) for state in states if state not in actions]:
+            raise ArgumentRefused(
+                f"the optimizer evaluates the loss anew, and the machine {machine.name!r} has no {', '.join(missing)}",
+                allowed="a machine with forward, loss and backward, or an optimizer whose step needs no closure",
+                instead="give the machine these states, or replace the action of State.STEP",
+            )
+        forward, loss, backward = (actions[state].do for state in states)
+        closing = Closing(forward, loss, backward)
+        does: dict[Enum, Do] = {State.FORWARD: closing.forward, State.LOSS: closing.loss, State.STEP: closing.step}
+        if State.FLUSH in actions and State.FLUSH not in self.given:
+            does[State.FLUSH] = closing.flush
+        clears = [state for state in (State.ZERO_GRAD, State.CLEAR) if state in actions]
+        does.update({state: closing.clearing(actions[state].do) for state in clears})
+        return {state: Action(do, actions[state].reports) for state, do in does.items()}
 
     def reports(self, machine: Machine) -> dict[Enum, tuple[Enum, ...]]:
         """What the actions of a machine declare that they may report."""
@@ -112,31 +139,9 @@ class Preparation:
         return hold
 
 
-def _closing(machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
-    """The actions of a step that needs a closure."""
-    states = (State.FORWARD, State.LOSS, State.BACKWARD)
-    if missing := [name_of(state) for state in states if state not in actions]:
-        raise ArgumentRefused(
-            f"the optimizer evaluates the loss anew, and the machine {machine.name!r} has no {', '.join(missing)}",
-            allowed="a machine with forward, loss and backward, or an optimizer whose step needs no closure",
-            instead="give the machine these states, or replace the action of State.STEP",
-        )
-    closing = Closing(*(actions[state].do for state in states))
-    does = {State.FORWARD: closing.forward, State.LOSS: closing.loss, State.STEP: closing.step}
-    return {state: Action(do, actions[state].reports) for state, do in does.items()}
-
-
 def _reports_of_held(machine: Machine, state: Enum) -> tuple[Enum, ...]:
     stops = (state, Trigger.VALIDATION_STOPPED) in machine.groups
     return (Trigger.VALIDATED, Trigger.VALIDATION_STOPPED) if stops else (Trigger.VALIDATED,)
-
-
-def _given(given: Action | Do, state: Enum, machine: Machine, actions: Mapping[Enum, Action]) -> Action:
-    """A user's action, as one of this machine: what only a training can have spent is not reported in a validation."""
-    if not isinstance(given, Action):
-        return Action(given, _declared(state, actions))
-    limited = (state, Trigger.UPDATES_SPENT) in machine.groups
-    return Action(given.do, tuple(t for t in given.reports if limited or t is not Trigger.UPDATES_SPENT))
 
 
 def _declared(state: Enum, actions: Mapping[Enum, Action]) -> tuple[Enum, ...]:

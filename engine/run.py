@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import define, field
 from torch import Tensor, device, nn, optim
 
-from engine.errors import ArgumentRefused
-from engine.outcome import Outcome, Tally, Verdict
-from states import Guard, Machine, Transition
+from engine.errors import ArgumentRefused, LoaderRefused
+from engine.outcome import ASKED, Outcome, Tally, Verdict
+from states import Machine, Transition
 from states.errors import shown
-from states.names import name_of
+from states.names import OF_THE_EPOCH, name_of
 
 
 if TYPE_CHECKING:
     from engine.meter import Meter
-
-# The guards that `run.stop(scope="epoch")` answers; every other stop guard is answered by `run.stop`.
-OF_THE_EPOCH = (Guard.STOP_EPOCH, Guard.STOP_VALIDATE)
-# Those whose yes is latched: the whole run stops.
-OF_THE_RUN = (Guard.STOP_TRAINING, Guard.STOP_PREDICT)
 
 # How many of the last transitions a run remembers, for the note on an exception.
 REMEMBERED = 8
@@ -32,6 +27,8 @@ class Wish:
     """A stop that was asked for; one of the whole run stays here when granted, so that nobody can take it back."""
 
     reason: str | None = None
+    # Who asked, or gave the yes that is latched.
+    who: str = ASKED
     # In which epoch, where a stop of the epoch was asked for: it is void in all others.
     epoch: int = -1
 
@@ -88,7 +85,7 @@ class Run:
     metrics: dict[str, float] = field(factory=dict)
     history: list[dict[str, float]] = field(factory=list)
 
-    # How it ends.  `stopping` is true from the granted stop of the whole run to its last end.
+    # How it ends.  `stopping` is true from a yes to `stop_training` on, or to a guard whose row ends the run for good.
     outcome: Outcome = Outcome.RUNNING
     stopping: bool = False
     # A held run writes its stops and skips into its parent's.
@@ -128,7 +125,8 @@ class Run:
         Args:
             reason: Why, in words; kept in `run.stops`.
             scope: `"run"` ends the whole run (from inside a validation too); `"epoch"` ends only the pass over the
-                loader in hand: flush, validation and the next epoch go on.
+                loader in hand: flush, validation and the next epoch go on.  Where the loader was left already, nothing
+                is left to end.
 
         Raises:
             ArgumentRefused: an empty reason, an unknown scope, or `"epoch"` where no epoch is open to be stopped.
@@ -156,7 +154,7 @@ class Run:
             )
         if scope == "epoch" and not self._passing:
             raise ArgumentRefused(
-                f"run.stop was given the scope 'epoch' in {self.where}, where no pass over a loader is open",
+                f"run.stop was given the scope 'epoch' in {self.where}, where no epoch is open",
                 allowed="'run'; 'epoch' from its begin to its end",
                 instead="ask in epoch_begin or later",
             )
@@ -189,8 +187,17 @@ Do = Callable[[Run], Enum]  # what is done in a state; it returns the trigger th
 
 
 def held_by(parent: Run, machine: Machine) -> Run:
-    """A run of a machine that a state of another run's machine holds: on its validation loader, with its counters."""
-    assert parent.valid_loader is not None, "a held machine is entered when validation is due"
+    """A run of a machine that a state of another run's machine holds: on its validation loader, with its counters.
+
+    Raises:
+        LoaderRefused: there is no validation loader.
+    """
+    if parent.valid_loader is None:
+        raise LoaderRefused(
+            f"valid_loader is None, and {parent.machine.name} is in {parent.where}, which holds {machine.name}",
+            allowed="a loader to validate on",
+            instead="pass valid_loader=..., or let an action or a guard lead round this state where there is none",
+        )
     return Run(
         machine=machine,
         model=parent.model,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from states.errors import TriggerRefused
+from states.errors import StateloopError, TriggerRefused
 from states.machine import Machine
 from states.names import name_of
 from states.rows import Transition
@@ -33,6 +33,9 @@ def to_transitions(machine: Machine) -> "transitions.Machine":
     for each guard.  Rows without a trigger are triggered by "decide".  The machine has no model and keeps no state, so
     that several runs may share it.
 
+    Raises:
+        StateloopError: a guard is called `state`, as pytransitions calls the state of a model.
+
     Example:
         >>> from types import SimpleNamespace
         >>> from states import EVALUATION, State
@@ -45,6 +48,9 @@ def to_transitions(machine: Machine) -> "transitions.Machine":
     """
     from transitions import Machine as Chart  # noqa: PLC0415  # at first use: it costs more than all of `states`
 
+    if named := [guard for guard in machine.guards if name_of(guard) == "state"]:
+        msg = f"{machine.name} has the guard {named[0]}, and pytransitions keeps a model's state under that name"
+        raise StateloopError(msg)
     rows = (*machine.rows, *machine.deaths)
     return Chart(
         model=None,

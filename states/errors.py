@@ -48,7 +48,8 @@ class Rule(Enum):
     BEGIN_NEVER_ENDED = "a begin is never ended"
     NO_ACTION = "a cycle runs no action"
     NO_STOP = "a cycle asks no stop guard"
-    HELD_STOP = "a stop in a held machine does not stop the one that holds it"
+    HELD_STOP = "a stop of the whole run in a held machine is not taken"
+    STOP_TWICE = "stop can be heard twice"
     REPORT_REFUSED = "an action declares a trigger that no row takes"
     NO_REPORT = "rows wait for a trigger that no action declares"
 

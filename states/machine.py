@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from attrs import field, frozen
 
-from states.names import OF_THE_EPOCH, Event, State, Trigger, is_stop, name_of
+from states.names import Event, State, Trigger, is_stop, name_of
 from states.proof import Proof, examine
 from states.rows import Count, Transition
 
@@ -89,32 +89,12 @@ class Machine:
         return MappingProxyType(groups)
 
     @cached_property
-    def ending(self) -> frozenset[Enum]:
-        """The states from which no cycle can be reached any more: a run that is there is about to end."""
-        ending = set(self.finals)
-        while more := {s for s in self.states if all(row.dest in ending for row in self.rows_from(s))} - ending:
-            ending |= more
-        return frozenset(ending)
-
-    @cached_property
     def stops(self) -> frozenset[Transition]:
-        """The rows that stop a run for good: those of a stop guard, to where it is about to end."""
-        return frozenset(row for row in self.rows if row.guard and is_stop(row.guard) and row.dest in self.ending)
-
-    @cached_property
-    def passing(self) -> frozenset[Enum]:
-        """The states of a pass over the loader that a stop of the epoch can still end.
-
-        From each of them a row that asks for such a stop can be reached without leaving the scopes of that row.
-        """
-        scopes, passing = self.proof.scopes, set[Enum]()
-        for source in {row.source for row in self.rows if row.guard in OF_THE_EPOCH}:
-            inside = {s for s, stack in scopes.items() if stack[: len(scopes[source])] == scopes[source]}
-            found = {source}
-            while more := {row.source for row in self.rows if row.dest in found and row.source in inside} - found:
-                found |= more
-            passing |= found
-        return frozenset(passing)
+        """The rows that stop a run for good: those of a stop guard, to where no cycle can be reached any more."""
+        quiet = set(self.finals)
+        while more := {s for s in self.states if all(row.dest in quiet for row in self.rows_from(s))} - quiet:
+            quiet |= more
+        return frozenset(row for row in self.rows if row.guard and is_stop(row.guard) and row.dest in quiet)
 
     @property
     def within(self) -> "tuple[Machine, ...]":

@@ -27,6 +27,7 @@ def offences(machine: "Machine", paths: Paths) -> Iterator[Offence]:
     yield from _cycles(machine, paths)
     yield from _counts(machine)
     yield from _holds(machine, paths)
+    yield from _stops(machine, paths)
 
 
 def _states(machine: "Machine", paths: Paths) -> Iterator[Offence]:
@@ -181,21 +182,36 @@ def _holds(machine: "Machine", paths: Paths) -> Iterator[Offence]:
         name, way = name_of(state), paths.ways.get(state, ())
         if not any(row.trigger for row in machine.rows_from(state)):
             yield Offence(Rule.UNKNOWN_WORD, f"{name} holds a machine and reports nothing", way)
-        elif any(guard in OF_THE_RUN for inner in (held, *held.within) for guard in inner.guards):
-            yield from _held_stops(machine, state, f"{name} holds {held.name}", way)
+        elif _can_stop(held) and (state, Trigger.VALIDATION_STOPPED) not in machine.groups:
+            text = f"{name} holds {held.name}, which can stop the whole run, and no row takes validation_stopped there"
+            yield Offence(Rule.HELD_STOP, text, way)
 
 
-def _held_stops(machine: "Machine", state: Enum, what: str, way: Path) -> Iterator[Offence]:
-    """A stop of the whole run is heard once: where it is granted, and then all that is open comes to its end."""
-    rows = machine.groups.get((state, Trigger.VALIDATION_STOPPED), ())
-    if not rows:
-        text = f"{what}, which can stop the whole run, and no row takes validation_stopped there"
-        yield Offence(Rule.HELD_STOP, text, way)
-    for row in rows:
-        if row.dest not in machine.ending:
-            yield Offence(Rule.HELD_STOP, f"{what}; {row}: the run goes on from there", (*way, row))
-        if Event.STOP in row.events:
-            yield Offence(Rule.HELD_STOP, f"{what}; {row}: stop was heard in there already", (*way, row))
+def _can_stop(machine: "Machine") -> bool:
+    """Whether a stop of the whole run can be granted in a machine or in one that it holds."""
+    return any(guard in OF_THE_RUN for inner in (machine, *machine.within) for guard in inner.guards)
+
+
+def _stops(machine: "Machine", paths: Paths) -> Iterator[Offence]:
+    """A stop of the whole run is heard once, in the machine where it is granted."""
+    for row in machine.rows:
+        held = row.source in machine.holds and row.trigger is Trigger.VALIDATION_STOPPED
+        later = (*((row,) if held else ()), *_rows_after(machine, row))
+        told = [other for other in later if Event.STOP in other.events]
+        if told and (held or Event.STOP in row.events):
+            text = f"{told[0]}: stop was heard by then, {'in the held machine' if held else f'at {row}'}"
+            yield Offence(Rule.STOP_TWICE, text, paths.paths.get(row, (row,)))
+
+
+def _rows_after(machine: "Machine", row: Transition) -> Iterator[Transition]:
+    """The rows that may be taken behind one."""
+    seen, queue = {row.dest}, deque([row.dest])
+    while queue:
+        for following in machine.rows_from(queue.popleft()):
+            yield following
+            if following.dest not in seen:
+                seen.add(following.dest)
+                queue.append(following.dest)
 
 
 def _unchecked(value: object) -> object:

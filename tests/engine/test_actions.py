@@ -1,7 +1,7 @@
 """Does each state do its one thing, and nothing else?  Closures, batches, devices, modes, streams, stops, memory."""
 
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, UserDict
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
@@ -556,7 +556,7 @@ def test_a_stop_of_an_epoch_that_comes_when_its_loader_was_left_does_not_stop_th
 def test_a_stop_of_an_epoch_is_refused_where_none_is_open(event: str) -> None:
     """It would be forgotten in silence; what nobody can grant is not taken."""
     engine = small_engine(hears(event, lambda run: run.stop("which one?", scope="epoch")))
-    with refuses(ArgumentRefused, "the scope 'epoch' in", "where no pass over a loader is open"):
+    with refuses(ArgumentRefused, "the scope 'epoch' in", "where no epoch is open"):
         engine.fit(batches(2), epochs=2)
     engine = small_engine(hears("predict_begin", lambda run: run.stop("none at all", scope="epoch")))
     with refuses(ArgumentRefused, "in a prediction, which has no row for it"):
@@ -816,6 +816,25 @@ def test_a_batch_keeps_the_types_of_its_containers() -> None:
     assert (type(edge), edge.to.device.type) == (Edge, "meta")
     packed = nn.utils.rnn.pack_sequence([torch.ones(3, 1), torch.ones(2, 1)])
     assert type(to_device(packed, torch.device("cpu"))) is type(packed)
+
+
+class Sentences(list):
+    """A list that is not made as lists are."""
+
+    def __init__(self, *, language: str) -> None:
+        super().__init__()
+        self.language = language
+
+
+def test_lists_with_a_making_of_their_own_and_dicts_that_are_none_are_moved_too() -> None:
+    sentences = Sentences(language="la")
+    sentences.append(torch.ones(2))
+    moved = to_device(sentences, torch.device("meta"))
+    assert (type(moved), moved.language, moved[0].device.type) == (Sentences, "la", "meta")
+    assert sentences[0].device.type == "cpu"
+    record = UserDict(x=[torch.ones(2)])
+    other = to_device(record, torch.device("meta"))
+    assert (type(other), other["x"][0].device.type, record["x"][0].device.type) == (UserDict, "meta", "cpu")
 
 
 def test_what_a_callback_puts_into_a_batch_is_not_in_the_loaders_own() -> None:

@@ -1,6 +1,7 @@
 """Is every mistake met by a clear error, with nothing lost?  What was given, what is allowed, what to do instead."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
@@ -851,10 +852,41 @@ def test_an_optimizer_with_a_closure_refuses_an_accumulated_window(yes: list[int
         optimizer=optim.LBFGS(model.parameters()),
     )
     with refuses(
-        OptimizerRefused, "LBFGS evaluates the loss anew", "windows of one batch", "take the guard `accumulate`"
+        OptimizerRefused, "LBFGS evaluates the loss anew", "gradients of one batch", "take the guard `accumulate`"
     ):
         engine.fit(batches(2))
     assert engine.last_run.updates == yes[0]
+    assert engine.last_run.state is State.FAILED
+
+
+def test_an_optimizer_with_a_closure_refuses_gradients_that_were_kept() -> None:
+    """The closure's first call would have them in its gradients, and the later calls would not."""
+    model = small_model()
+    keep = answers("skip_zero_grad", lambda run: run.batches_done == 0)
+    engine = small_engine(keep, model=model, optimizer=optim.LBFGS(model.parameters()))
+    with refuses(OptimizerRefused, "the gradients of an earlier step were kept", "take the guard `skip_zero_grad`"):
+        engine.fit(batches(3))
+    assert engine.last_run.updates == 1
+    drop = answers("skip_step", lambda run: run.batches_done == 1)  # ... unless they are dropped before the next step
+    again = small_engine(keep, drop, model=model, optimizer=optim.LBFGS(model.parameters()))
+    assert again.fit(batches(3)).updates == 2
+
+
+def test_an_optimizer_with_a_closure_may_be_stepped_by_actions_of_ones_own() -> None:
+    model = small_model()
+    optimizer = optim.LBFGS(model.parameters())
+
+    def step(run: Run) -> Enum:
+        optimizer.step(lambda: run.loss)
+        return Trigger.WEIGHTS_MOVED
+
+    engine = small_engine(
+        answers("accumulate", lambda run: True),
+        model=model,
+        optimizer=optimizer,
+        actions={State.STEP: step, State.FLUSH: step},
+    )
+    assert engine.fit(batches(2)).updates == 1
 
 
 # --- Metrics ----------------------------------------------------------------------------------------------------------
@@ -924,6 +956,30 @@ def test_a_guard_that_answers_no_bool_is_refused(guard: str, verdict: object, ch
 
 
 # --- A run inside a run -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_thread_is_refused_while_the_first_one_runs_the_engine() -> None:
+    """Whichever of the two would end first: a model cannot be in two modes at once."""
+    inside, leave, refusals = threading.Event(), threading.Event(), list[BaseException]()
+
+    def wait(run: Run) -> None:
+        inside.set()
+        assert leave.wait(10)
+
+    engine = small_engine(hears("validate_batch_end", wait))
+    first = threading.Thread(target=engine.evaluate, args=(batches(1),))
+    first.start()
+    assert inside.wait(10)
+    for call in (engine.evaluate, engine.predict):
+        with refuses(EngineBusy, "while another thread runs this engine", "make a second Engine") as raised:
+            call(batches(1))
+        refusals.append(raised.value)
+    with refuses(EngineBusy, "fit was called while the engine is in evaluate"):
+        engine.fit(batches(1))
+    leave.set()
+    first.join()
+    assert "a run of prediction" in str(refusals[1])
+    still_works(engine)
 
 
 @pytest.mark.parametrize("event", ["train_begin", "step_end", "validate_batch_end", "epoch_end", "train_end"])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from engine import Callback, Engine, Outcome, Run
+from engine import Action, Callback, Engine, Outcome, Run
 from states import EVALUATION, TRAINING, Guard, Machine, State, Transition, Trigger
 from states.names import name_of
 from states.walk import script
@@ -380,17 +380,63 @@ def test_a_stop_that_is_asked_for_in_a_validation_ends_it_and_the_training(event
     assert run.history == []
 
 
-def test_a_yes_to_stop_training_is_kept_where_the_machine_asks_again_later() -> None:
-    rows = [row for row in TRAINING.rows if row.trigger is not Trigger.VALIDATION_STOPPED]
-    once = answers("stop_training", lambda run: run.parent is not None and not run.parent.stops)
-    recorder = Recorder()
-    run = small_engine(once, recorder, machine=attrs.evolve(TRAINING, rows=rows)).fit(batches(1), batches(3), epochs=3)
-    assert run.outcome is Outcome.STOPPED
-    assert [(verdict.who, verdict.reason) for verdict in run.stops] == [
-        ("Answers", "Answers answered stop_training"),
-        ("run.stop", "Answers answered stop_training"),
+class Cool(Enum):
+    """A loop behind a stop."""
+
+    COOL = "cool"
+    WAIT = "wait"
+    WAITED = "waited"
+    STOP_COOLING = "stop_cooling"
+
+
+def cooling(guard: Enum) -> Machine:
+    """A training that goes round and round behind a stop, until a guard says that it is cool."""
+    stopping = [attrs.evolve(row, dest=Cool.COOL) if row.dest is State.STOPPING else row for row in TRAINING.rows]
+    loop = [
+        Transition(Cool.COOL, None, guard, State.STOPPING),
+        Transition(Cool.COOL, None, None, Cool.WAIT),
+        Transition(Cool.WAIT, Cool.WAITED, None, Cool.COOL),
     ]
-    assert recorder.events[-5:] == ["stop", "validate_end", "stop", "epoch_end", "train_end"]
+    return attrs.evolve(TRAINING, rows=[*stopping, *loop])
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["fast", "checked"])
+def test_a_stop_that_was_granted_does_not_answer_the_guards_of_a_users_own_behind_it(checked: bool) -> None:
+    waits: list[bool] = []
+
+    def wait(run: Run) -> Enum:
+        waits.append(run.stopping)
+        return Cool.WAITED
+
+    recorder = Recorder()
+    engine = small_engine(
+        hears("batch_end", lambda run: run.stop("hot")),
+        answers("stop_cooling", lambda run: len(waits) == 3),
+        recorder,
+        machine=cooling(Cool.STOP_COOLING),
+        actions={Cool.WAIT: Action(wait, (Cool.WAITED,))},
+        checked=checked,
+    )
+    run = engine.fit(batches(2), epochs=2)
+    assert waits == [True] * 3
+    assert [(verdict.guard, verdict.who) for verdict in run.stops] == [
+        (Guard.STOP_TRAINING, "run.stop"),
+        (Cool.STOP_COOLING, "Answers"),
+    ]
+    assert (run.outcome, run.stopping) == (Outcome.STOPPED, True)
+    assert recorder.events[-3:] == ["stop", "epoch_end", "train_end"]
+
+
+def test_a_yes_to_stop_training_is_kept_where_the_machine_asks_again_later() -> None:
+    once = answers("stop_training", lambda run: run.batches_done == 1 and not run.stops)
+    wait = Action(lambda run: Cool.WAITED, (Cool.WAITED,))
+    run = small_engine(once, machine=cooling(Guard.STOP_TRAINING), actions={Cool.WAIT: wait}).fit(batches(3))
+    assert run.outcome is Outcome.STOPPED
+    assert [(verdict.who, verdict.transition.source) for verdict in run.stops] == [
+        ("Answers", State.EPOCH),
+        ("Answers", Cool.COOL),
+    ]
+    assert {verdict.reason for verdict in run.stops} == {"Answers answered stop_training"}
 
 
 def test_a_guard_that_stops_a_validation_ends_that_one_only_and_is_recorded_in_the_training() -> None:

@@ -1,5 +1,6 @@
 """Is the loop the table?  The compiled loop against the walk over the same rows, on machines of every shape."""
 
+import gc
 import linecache
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +8,7 @@ from enum import Enum
 
 import pytest
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from torch import nn
@@ -19,6 +20,7 @@ from engine.drive import drive, follow
 from engine.link import Linked, ears_of, link
 from engine.listeners import Listener
 from engine.loop import NotNested, source
+from engine.prepare import Preparation
 from states import EVALUATION, PREDICTION, TRAINING, Count, Counter, Event, Machine, State, Transition, When
 from states.errors import MachineRefused, TriggerRefused
 from tests.engine.tools import Recorder, batches, hears, small_engine
@@ -240,6 +242,18 @@ def test_one_text_is_kept_once_however_often_it_runs() -> None:
     for _ in range(3):
         engine.fit(batches(1), batches(1), epochs=2)
     assert len(linecache.cache) == before
+
+
+def test_texts_that_nobody_runs_any_more_are_let_go() -> None:
+    """As many as there may be: a debugger needs the lines of the loops that can still run."""
+    for number in range(100):
+        engine = small_engine(machine=evolve(TRAINING, name=f"passing {number}"))
+        loop = source(Preparation(engine._kit, (), [], trains=True).linked(engine.machine)).compiled()
+    del engine
+    gc.collect()
+    kept = [name for name in linecache.cache if name.startswith("<stateloop: passing_")]
+    assert len(kept) <= 64
+    assert linecache.getlines(loop.__code__.co_filename)[0] == "def passing_99(run):\n"
 
 
 ODD = Enum("ODD", {"a b": 1, "c\nraise SystemExit": 2, "class": 3, "1": 4, "run": 5, "remember": 6, "Größe": 7})

@@ -388,6 +388,20 @@ def test_a_mean_that_is_added_up_in_parts_is_the_mean(number: int, sizes: list[i
         assert math.isnan(mean.value())
 
 
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 9)), min_size=1, max_size=9), st.sampled_from(DTYPES))
+def test_a_mean_of_any_type_is_that_of_its_values(drawn: list[tuple[int, int]], dtype: torch.dtype) -> None:
+    """And what is written into a value later is not in it."""
+    mean, values = Mean("it"), [torch.tensor(number / 8).to(dtype) for number, _ in drawn]
+    exact = sum(Fraction(float(value)) * size for value, (_, size) in zip(values, drawn, strict=True))
+    for value, (_, size) in zip(values, drawn, strict=True):
+        mean.add(value, size)
+        value.fill_(1)
+    assert mean.value() == pytest.approx(float(exact / sum(size for _, size in drawn)), rel=1e-15)
+
+
 def test_a_mean_keeps_few_values_however_many_come() -> None:
     """Bounded memory: what waits to be added up never grows beyond a fixed number of places, without graphs."""
     mean = Mean("loss")

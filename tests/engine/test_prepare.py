@@ -9,10 +9,20 @@ from attrs import evolve, exceptions
 from torch import nn, optim
 
 from engine import Action, Engine, Outcome, Run, loss_from, output_from
-from engine.errors import ArgumentRefused
+from engine.errors import ArgumentRefused, LoaderRefused
 from states import EVALUATION, TRAINING, Counter, Event, Guard, Machine, State, Transition, Trigger
-from states.errors import StateloopError
-from tests.engine.tools import answers, batches, nothing_changes, refuses, small_engine, small_model
+from states.errors import MachineRefused, StateloopError
+from tests.engine.tools import (
+    Recorder,
+    answers,
+    batches,
+    nothing_changes,
+    refuses,
+    same,
+    small_engine,
+    small_model,
+    weights_of,
+)
 
 
 def changed(**parts: Any) -> Machine:
@@ -68,7 +78,7 @@ def test_a_machine_that_always_validates_needs_a_loader_for_it() -> None:
     machine = changed(rows=rows)
     close = Action(lambda run: Trigger.VALIDATION_DUE, (Trigger.VALIDATION_DUE,))
     engine = small_engine(machine=machine, actions={State.CLOSE: close})
-    with nothing_changes(engine.model, engine.optimizer), refuses(ArgumentRefused, "validates in any case"):
+    with nothing_changes(engine.model, engine.optimizer), refuses(ArgumentRefused, "comes to validate in any case"):
         engine.fit(batches(1))
     assert engine.fit(batches(1), batches(1)).outcome is Outcome.COMPLETED
 
@@ -234,3 +244,149 @@ def test_one_callback_has_one_tally_for_a_guard_that_two_rows_ask() -> None:
     counts = {tally.guard: (tally.count, tally.transition.source) for tally in run.skips}
     assert counts[Guard.SKIP_STEP] == (3, State.WINDOW)
     assert len(run.skips) == 2
+
+
+# --- Validations in other places, and machines that need less ---------------------------------------------------------
+
+
+class Mid(Enum):
+    """A validation after each batch."""
+
+    PROBE = "probe"
+    LOOK = "look"
+    DUE = "due"
+    NOT_DUE = "not_due"
+    SKIP_PROBE = "skip_probe"
+    PROBE_BEGIN = "probe_begin"
+    PROBE_END = "probe_end"
+
+
+def probing(*before: Transition, **more: Any) -> Machine:
+    """A training that evaluates in the middle of each epoch, behind other rows."""
+    to = before[0].source if before else Mid.PROBE
+    rows = [evolve(row, dest=to) if row.source is State.ZERO_GRAD else row for row in TRAINING.rows]
+    rows = [evolve(row, heard=()) if row.source is State.ZERO_GRAD else row for row in rows]
+    ends = (Event.BATCH_END, Event.EPOCH_END)
+    back = [
+        Transition(Mid.PROBE, Trigger.VALIDATED, None, State.EPOCH, (Event.BATCH_END,)),
+        Transition(Mid.PROBE, Trigger.VALIDATION_STOPPED, None, State.STOPPING, ends),
+    ]
+    return changed(rows=[*rows, *before, *back], **{"holds": {**TRAINING.holds, Mid.PROBE: EVALUATION}, **more})
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["fast", "checked"])
+def test_an_evaluation_in_the_middle_of_an_epoch_returns_to_the_batch_loop(checked: bool) -> None:
+    """With its own loader, batch by batch, in training mode again; the weights are those of a training without."""
+    recorder, modes = Recorder(), list[bool]()
+    engine = small_engine(recorder, machine=probing(), checked=checked)
+    engine.on("batch_begin")(lambda run: modes.append(run.model.training))
+    run = engine.fit(batches(3), batches(2), epochs=2)
+    plain = small_engine()
+    plain.fit(batches(3), epochs=2)
+    assert same(weights_of(engine.model), weights_of(plain.model))
+    assert (run.updates, modes, recorder.events.count("validate_begin")) == (6, [True] * 6, 2 * (3 + 1))
+    assert [set(record) for record in run.history] == [{"epoch", "updates", "train_loss", "valid_loss"}] * 2
+
+
+def test_a_stop_in_the_middle_is_heard_and_recorded_once() -> None:
+    recorder = Recorder()
+    engine = small_engine(recorder, machine=probing())
+    engine.on("validate_batch_end", once=3)(lambda run: run.stop("seen enough"))
+    run = engine.fit(batches(3), batches(2), epochs=2)
+    assert (run.outcome, run.batches_done, len(run.stops)) == (Outcome.STOPPED, 2, 1)
+    assert recorder.events[-5:] == ["stop", "validate_end", "batch_end", "epoch_end", "train_end"]
+
+
+def test_a_validation_in_the_middle_without_a_loader_is_refused_before_the_first_batch() -> None:
+    engine = small_engine(machine=probing())
+    with nothing_changes(engine.model, engine.optimizer), refuses(ArgumentRefused, "comes to probe in any case"):
+        engine.fit(batches(1))
+    assert engine.last_run is None
+
+
+def test_what_leads_to_a_validation_may_look_for_its_loader_itself() -> None:
+    """An action that reports one or the other is trusted, and refused where it leads there all the same."""
+    due = (
+        Transition(Mid.LOOK, Mid.DUE, None, Mid.PROBE),
+        Transition(Mid.LOOK, Mid.NOT_DUE, None, State.EPOCH, (Event.BATCH_END,)),
+    )
+    look = Action(lambda run: Mid.NOT_DUE if run.valid_loader is None else Mid.DUE, (Mid.DUE, Mid.NOT_DUE))
+    engine = small_engine(machine=probing(*due), actions={Mid.LOOK: look})
+    assert engine.fit(batches(2)).updates == 2
+    assert engine.fit(batches(2), batches(1)).updates == 2
+    blind = small_engine(machine=probing(*due), actions={Mid.LOOK: Action(lambda run: Mid.DUE, (Mid.DUE, Mid.NOT_DUE))})
+    with refuses(LoaderRefused, "valid_loader is None, and changed is in probe (epoch 0, batch 0, update 1)"):
+        blind.fit(batches(2))
+
+
+def own_evaluation() -> Machine:
+    """EVALUATION with a begin and an end of its own."""
+    own = {Event.VALIDATE_BEGIN: Mid.PROBE_BEGIN, Event.VALIDATE_END: Mid.PROBE_END}
+    rows = [evolve(row, heard=tuple(own.get(event, event) for event in row.heard)) for row in EVALUATION.rows]
+    renamed = {event: own.get(event, event) for event in EVALUATION.events}
+    counts = [evolve(count, what=renamed[count.what]) for count in EVALUATION.counts]
+    return evolve(EVALUATION, name="own", rows=rows, counts=counts)
+
+
+def test_evaluate_runs_the_machine_that_is_held_wherever_it_is_held() -> None:
+    """Also one with a begin of its own: its means are nobody's, and that is no error."""
+    place = {State.VALIDATE: Mid.PROBE}
+    rows = [
+        evolve(row, source=place.get(row.source, row.source), dest=place.get(row.dest, row.dest))
+        for row in TRAINING.rows
+    ]
+    heard: list[str] = []
+    engine = small_engine(machine=changed(rows=rows, holds={Mid.PROBE: own_evaluation()}))
+    engine.on("probe_end")(lambda run: heard.append(run.machine.name))
+    assert engine.evaluate(batches(1)).outcome is Outcome.COMPLETED
+    assert engine.fit(batches(1), batches(1)).outcome is Outcome.COMPLETED
+    assert heard == ["own", "own"]
+
+
+def test_what_no_action_of_a_machine_needs_is_not_asked_for() -> None:
+    """A loss where no loss is computed, an optimizer where nothing is stepped."""
+    rows = (
+        Transition(State.IDLE, Trigger.FIT_ASKED, None, State.EPOCH, (Event.TRAIN_BEGIN,)),
+        Transition(State.EPOCH, None, Guard.STOP_TRAINING, State.DONE, (Event.TRAIN_END,)),
+        Transition(State.EPOCH, None, None, State.FETCH),
+        Transition(State.FETCH, Trigger.BATCH_READY, None, State.FORWARD, (Event.BATCH_BEGIN,)),
+        Transition(State.FETCH, Trigger.LOADER_DRY, None, State.DONE, (Event.TRAIN_END,)),
+        Transition(State.FORWARD, Trigger.OUTPUT_READY, None, State.EPOCH, (Event.BATCH_END,)),
+    )
+    counts = [count for count in TRAINING.counts if count.what is Event.BATCH_END]
+    machine = Machine(name="pass", initial=State.IDLE, finals=(State.DONE,), rows=rows, counts=counts)
+    run = Engine(small_model(), machine=machine).fit(batches(3))
+    assert (run.outcome, run.batch_index) == (Outcome.COMPLETED, 3)
+
+
+def test_what_an_action_of_ones_own_reports_is_refused_where_no_machine_takes_it() -> None:
+    """A fetch that can report what a training takes and a validation does not is that of both."""
+    more = Transition(State.FETCH, Mid.NOT_DUE, None, State.EPOCH)
+    reports = (Trigger.BATCH_READY, Trigger.LOADER_DRY, Trigger.UPDATES_SPENT, Mid.NOT_DUE)
+    fetch = {State.FETCH: Action(own_fetch, reports)}
+    engine = small_engine(machine=changed(rows=[*TRAINING.rows, more]), actions=fetch)
+    assert engine.fit(batches(2), batches(1)).updates == 2
+    with pytest.raises(MachineRefused, match="the action of fetch may report not_due; no row takes it"):
+        small_engine(actions=fetch)
+
+
+def test_callbacks_stop_a_fit_whatever_its_machine_records() -> None:
+    """A machine without gradients is a training if `fit` runs it; a lone evaluation is none."""
+    stop = answers("stop_training", lambda run: run.batch_index == 1)
+    engine = Engine(small_model(), nn.MSELoss(), callbacks=[stop], machine=EVALUATION)
+    assert (engine.fit(batches(3)).outcome, engine.last_run.batch_index) == (Outcome.STOPPED, 1)
+    assert (engine.evaluate(batches(3)).outcome, engine.last_run.batch_index) == (Outcome.COMPLETED, 3)
+
+
+class Odd(Enum):
+    """A guard with a name that pytransitions uses itself."""
+
+    STATE = "state"
+
+
+def test_a_guard_that_is_called_as_pytransitions_calls_a_state_is_refused_before_the_run() -> None:
+    rows = [evolve(row, guard=Odd.STATE) if row.guard is Guard.SKIP_BATCH else row for row in TRAINING.rows]
+    engine = small_engine(answers("state", lambda run: True), machine=changed(rows=rows), checked=True)
+    with nothing_changes(engine.model, engine.optimizer), pytest.raises(StateloopError, match=r"the guard Odd\.STATE"):
+        engine.fit(batches(1))
+    assert small_engine(answers("state", lambda run: True), machine=engine.machine).fit(batches(1)).updates == 0

@@ -173,12 +173,12 @@ BROKEN: Mapping[str, tuple[Rule, Draft]] = {
         ),
     ),
     "a stop of a held machine that nobody takes": (Rule.HELD_STOP, HOLDING),
-    "a stop of a held machine after which the run goes on": (
-        Rule.HELD_STOP,
-        HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.EPOCH)),
+    "a stop after which the run goes on and may stop": (
+        Rule.STOP_TWICE,
+        GOOD.instead(1, Row(S.EPOCH, None, G.STOP_TRAINING, S.FETCH, (E.STOP,))),
     ),
     "a stop of a held machine that is heard again": (
-        Rule.HELD_STOP,
+        Rule.STOP_TWICE,
         HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.STOPPING, (E.STOP,)), STOPPING),
     ),
     "a way round without a stop": (Rule.NO_STOP, GOOD.plus(Row(S.FETCH, T.UPDATES_SPENT, None, S.FETCH))),
@@ -244,7 +244,7 @@ SHOWN: Mapping[str, tuple[int, str]] = {
     "a batch heard in a final state": (3, "fetch loader_dry -> done: batch_begin, batch_end, train_end"),
     "a machine held where nothing is reported": (1, "idle fit_asked -> epoch: train_begin"),
     "a stop of a held machine that nobody takes": (3, "fetch updates_spent -> validate"),
-    "a stop of a held machine after which the run goes on": (4, "validate validation_stopped -> epoch"),
+    "a stop after which the run goes on and may stop": (2, "epoch [stop_training] -> fetch: stop"),
     "a stop of a held machine that is heard again": (4, "validate validation_stopped -> stopping: stop"),
     "a state without rows": (3, "fetch updates_spent -> close"),
     "a way round that never leads home": (3, "fetch updates_spent -> close"),
@@ -355,14 +355,6 @@ def test_the_rows_that_stop_for_good_are_those_after_which_no_cycle_is_in_reach(
 def test_a_held_machine_whose_stops_end_the_one_around_it_keeps_every_rule() -> None:
     draft = HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.STOPPING), STOPPING)
     assert draft.build().holds == {S.VALIDATE: EVALUATION}
-
-
-def test_a_pass_over_the_loader_is_open_where_a_stop_of_the_epoch_would_still_be_asked_for() -> None:
-    """Not in what comes after the loader, although the epoch is open there."""
-    batch = {S.BATCH, S.FORWARD, S.LOSS, S.BACKWARD, S.AVERAGE, S.STEP, S.ZERO_GRAD}
-    assert TRAINING.passing == {S.EPOCH, S.FETCH, *batch}
-    assert EVALUATION.passing == {S.EVALUATE, S.FETCH, S.BATCH, S.FORWARD, S.LOSS}
-    assert PREDICTION.passing == frozenset()
 
 
 def test_a_machine_can_be_copied_and_pickled() -> None:
