@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sized
 from typing import Any
 
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from engine.errors import ArgumentRefused, LoaderRefused, OptimizerRefused
 from states.errors import shown, typed
@@ -71,6 +71,12 @@ def check_loader(name: str, loader: object) -> None:
             f"{name} is {shown(loader)}, {typed(loader)}",
             allowed="any iterable of batches",
             instead=_iterable(name, loader),
+        )
+    if isinstance(loader, Tensor):
+        raise LoaderRefused(
+            f"{name} is a tensor of shape {tuple(loader.shape)}: its rows would be taken for batches",
+            allowed="any iterable of batches",
+            instead="pass tensor.split(32), or [tensor] for one batch; a list of pairs to train and evaluate",
         )
     if length(loader) == 0:
         raise LoaderRefused(

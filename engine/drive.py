@@ -63,7 +63,7 @@ def unexpected(run: Run, trigger: object, *allowed: Enum) -> TriggerRefused:
     return TriggerRefused(
         f"the action of {name_of(run.state)} reported {given} in {run.where}\n"
         f"  allowed:  {', '.join(map(name_of, allowed))}\n"
-        f"  instead:  return one of these members of states.Trigger, or make the action with output_from or loss_from"
+        f"  instead:  return one of these members themselves, or make the action with output_from or loss_from"
     )
 
 
@@ -108,8 +108,8 @@ def _hear_all(run: Run, left: Iterable[Hear]) -> None:
 
 def _note(run: Run, state: Enum, recent: Iterable[Transition]) -> str:
     where = f"{name_of(state)} (epoch {run.epoch}, batch {run.batch_index}, update {run.updates})"
-    rows = "".join(f"\n    {row}" for row in recent)
-    return f"while {run.machine.name} was in {where}; its last transitions:{rows}"
+    rows = [f"\n    {row}" for row in recent] or ["none yet"]
+    return f"while {run.machine.name} was in {where}; its last transitions: {''.join(rows)}"
 
 
 def finish(run: Run) -> None:

@@ -359,7 +359,7 @@ class Engine:
         """Draw a machine with the callbacks that are called on its arrows; see `states.diagram`.
 
         Args:
-            format: "mermaid", "dot", "svg" or "png"; by default as *path* ends.
+            format: "mermaid", "dot", "svg" or "png"; by default as *path* ends, "mermaid" without one.
             path: Where the picture is written as well.
             machine: Which machine: by default the one that `fit` runs; `EVALUATION` for what a validation hears.
         """

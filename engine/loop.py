@@ -64,24 +64,27 @@ class Source:
 
     def compiled(self) -> Callable[[Run], None]:
         """The loop as a function, which debuggers can step through and tracebacks show line by line."""
-        space = {**self.space}
-        exec(_code(self.name, self.text), space)  # noqa: S102  # our own text: names are made by `Names` alone
+        space, (code, lines) = {**self.space}, _compiled(self.name, self.text)
+        linecache.cache[code.co_filename] = lines
+        exec(code, space)  # noqa: S102  # our own text: names are made by `Names` alone
         return space[self.name]  # type: ignore[return-value]  # the text defines it
 
 
+Lines = tuple[int, None, list[str], str]  # what `linecache` keeps of a file: size, time, lines, name
+
+
 @lru_cache(maxsize=64)
-def _code(name: str, text: str) -> CodeType:
-    """One text is compiled once, however often it is run; `linecache` has it as long as its code lives."""
+def _compiled(name: str, text: str) -> tuple[CodeType, Lines]:
+    """The code of a text, compiled once however often it is run, and its lines, which are kept as long as it lives."""
     file = f"<stateloop: {name} {sha256(text.encode()).hexdigest()[:8]}>"
     code, lines = compile(text, file, "exec"), (len(text), None, text.splitlines(keepends=True), file)
-    (function,) = (part for part in code.co_consts if isinstance(part, CodeType))  # what lives in a loop that runs
-    linecache.cache[file] = lines
+    (function,) = (part for part in code.co_consts if isinstance(part, CodeType))  # it lives while its loop can run
     finalize(function, _forget, file, lines).atexit = False
-    return code
+    return code, lines
 
 
-def _forget(file: str, lines: object) -> None:
-    """Take lines out of `linecache`, unless another code with the same text has put them in again."""
+def _forget(file: str, lines: Lines) -> None:
+    """Take lines out of `linecache`, unless another code of the same text has put its own there."""
     if linecache.cache.get(file) is lines:
         del linecache.cache[file]
 

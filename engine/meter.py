@@ -145,7 +145,7 @@ class Meter:
         with torch.no_grad():
             output = run.output.detach() if isinstance(run.output, Tensor) else run.output
             for mean, function in self.means:
-                mean.add(function(output, run.targets), size)
+                mean.add(_measured(mean.name, function, output, run.targets), size)
             for metric in self.objects.values():
                 metric.update(output, run.targets)
         self.met = True
@@ -156,6 +156,16 @@ class Meter:
         for name, metric in self.objects.items():
             values.update(_numbers(f"{self.prefix}_{name}", metric.compute() if self.met else float("nan")))
         return values
+
+
+def _measured(name: str, function: MetricFunction, output: Any, targets: Any) -> Tensor:  # noqa: ANN401  # a batch's
+    """The value of a metric; what it raises names it."""
+    try:
+        return function(output, targets)
+    except Exception as error:
+        missing = "; the batch was no pair, so it was given None for targets: compute it in a callback"
+        error.add_note(f"while the metric {name} was computed{missing if targets is None else ''}")
+        raise
 
 
 def batch_size(inputs: Any, targets: Any = None) -> int:  # noqa: ANN401  # a batch may be anything

@@ -23,7 +23,7 @@ class Outcome(Enum):
 ASKED = "run.stop"
 
 
-@frozen
+@frozen(repr=False)
 class Verdict:
     """One yes of one guard: who gave it, on which transition, why, and when.
 
@@ -52,8 +52,11 @@ class Verdict:
         said = f": {self.reason}" if self.who == ASKED else ""  # a guard's yes says no more than that
         return f"{name_of(self.guard)} by {self.who} ({when}){said}"
 
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
-@define(eq=False)
+
+@define(eq=False, repr=False)
 class Tally:
     """How often one callback skipped by one guard in this run, and the last time that it did."""
 
@@ -76,3 +79,6 @@ class Tally:
     def __str__(self) -> str:
         last = f"epoch {self.last_epoch}, batch {self.last_batch_index}, update {self.last_updates}"
         return f"{name_of(self.guard)} by {self.who}: {self.count} time{'' if self.count == 1 else 's'}, last at {last}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"

@@ -95,7 +95,7 @@ class Preparation:
     trains: bool = field(kw_only=True)
     ears: Ears = field(init=False)
     asker: Asker = field(init=False)
-    # The machines that are ready; one that a state holds is made ready when it is entered first.
+    # The machines that are ready.
     ready: dict[Machine, tuple[Linked, Callable[[Run], None]]] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:

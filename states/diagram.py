@@ -68,7 +68,7 @@ def diagram(
 
     Args:
         machine: Any machine; only its rows and its proof are read.
-        format: "mermaid", "dot", "svg" or "png".  `None` takes what the suffix of `path` says.
+        format: "mermaid", "dot", "svg" or "png"; by default what the suffix of `path` says, "mermaid" without a path.
         path: Where the picture is written as well.
         hears: For an event, the names of the callbacks that hear it, in order; they are named below the picture, and
             the event has a star.
@@ -109,10 +109,9 @@ def _chosen(form: object, path: Where) -> str:
     suffix = "" if path is None else Path(path).suffix.lower()
     told = SUFFIXES.get(suffix)
     if form is None:
-        if told is None:
-            why = "no path was given to tell it" if path is None else f"the suffix {suffix!r} tells none"
-            raise FormatUnknown(f"no format was given, and {why}; {_known()}")
-        return told
+        if told is None and path is not None:
+            raise FormatUnknown(f"no format was given, and the suffix {suffix!r} tells none; {_known()}")
+        return told or "mermaid"
     if not isinstance(form, str) or form not in FORMATS:
         raise FormatUnknown(_unknown(form))
     if told not in {None, form}:

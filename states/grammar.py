@@ -157,8 +157,9 @@ TRAINING_ORDER = Grammar(
     training     = train_begin epoch* (stop | last_epoch)? train_end
     epoch        = epoch_begin batches validation? epoch_end
 
-    # The epoch in which the run is asked to stop: between two batches, after them, or while it validates.
-    last_epoch   = epoch_begin batches (validation? stop | cut_short) epoch_end
+    # The epoch in which the run is asked to stop: between two batches, after them, or while it validates.  One that was
+    # validated whole is an epoch like any other.
+    last_epoch   = epoch_begin batches (stop | cut_short) epoch_end
 
     # The last update belongs to a window that was part-filled when the loader was left: one of the batches before it
     # has computed gradients that no step has used, so that nothing after that batch has moved the weights.

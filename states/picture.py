@@ -14,7 +14,7 @@ from textwrap import wrap
 from attrs import frozen
 
 from states.machine import Machine
-from states.names import is_stop, name_of
+from states.names import Event, is_stop, name_of
 from states.rows import Transition
 
 
@@ -146,7 +146,7 @@ class Picture:
         name: The machine's name.
         initial: The name of the state in which a run begins.
         page: The outermost box.
-        arrows: The rows, in the order of the table.
+        arrows: The rows, guards in the order of the table, events in that of a run.
         note: The abnormal ends, folded: a line each.
         calls: The guards and events with a star, in the order of the table.
     """
@@ -165,7 +165,8 @@ class Picture:
 
     def told(self, arrow: Arrow) -> str:
         """An arrow in words, with the callbacks that are called on it: where it leads, then a line for each word."""
-        calls = (f"{c.word}: {', '.join(c.callbacks)}" for c in self.calls if c.word in arrow.called)
+        callbacks = {calls.word: ", ".join(calls.callbacks) for calls in self.calls}
+        calls = (f"{word}: {callbacks[word]}" for word in (arrow.guard, *arrow.events) if word in callbacks)
         return "\n".join(map(visible, (f"{arrow.source} {ARROW} {arrow.dest}", *calls)))
 
     def home(self, arrow: Arrow) -> tuple[str, ...]:
@@ -232,8 +233,10 @@ def _node(state: Enum, machine: Machine) -> Node:
 
 
 def _calls(machine: Machine, hears: Called, answers: Called) -> Iterator[Calls]:
-    """Who is called, guard by guard and then event by event, each once."""
-    for words, callbacks in ((machine.guards, answers), (machine.events, hears)):
+    """Who is called, guard by guard and then event by event, as a run asks and tells; a user's own events come last."""
+    told = list(Event)
+    events = sorted(machine.events, key=lambda event: told.index(event) if isinstance(event, Event) else len(told))
+    for words, callbacks in ((machine.guards, answers), (events, hears)):
         yield from (Calls(name_of(word), tuple(callbacks[word])) for word in words if callbacks.get(word))
 
 

@@ -109,7 +109,6 @@ TRAINING = Machine(
         Row(S.CLOSE,     T.VALIDATION_DUE,      G.SKIP_VALIDATE,   S.TRAIN,      (E.EPOCH_END,)),
         Row(S.CLOSE,     T.VALIDATION_DUE,      None,              S.VALIDATE),
         Row(S.CLOSE,     T.NO_VALIDATION,       None,              S.TRAIN,      (E.EPOCH_END,)),
-        Row(S.VALIDATE,  T.VALIDATED,           G.STOP_TRAINING,   S.STOPPING,   (E.STOP, E.EPOCH_END)),
         Row(S.VALIDATE,  T.VALIDATED,           None,              S.TRAIN,      (E.EPOCH_END,)),
         Row(S.VALIDATE,  T.VALIDATION_STOPPED,  None,              S.STOPPING,   (E.EPOCH_END,)),
         Row(S.STOPPING,  None,                  None,              S.DONE,       (E.TRAIN_END,)),

@@ -958,6 +958,42 @@ def test_a_guard_that_answers_no_bool_is_refused(guard: str, verdict: object, ch
 # --- A run inside a run -----------------------------------------------------------------------------------------------
 
 
+def test_a_tensor_is_no_loader() -> None:
+    """Its rows would be taken for batches, and what is predicted for them be put together to the wrong shape."""
+    engine = small_engine()
+    inputs = torch.ones(5, 2)
+    for call in (engine.fit, engine.evaluate, engine.predict):
+        with nothing_changes(engine.model, engine.optimizer), refuses(LoaderRefused, "is a tensor of shape (5, 2)"):
+            call(inputs)
+    assert engine.predict(inputs.split(2)).shape == (5, 1)
+
+
+def test_what_a_metric_raises_names_the_metric_and_what_it_was_not_given() -> None:
+    def right(output: Tensor, target: Tensor) -> Tensor:
+        return (output == target).float().mean()
+
+    engine = small_engine(
+        metrics={"right": right},
+        actions={
+            State.FORWARD: output_from(lambda run: run.model(run.inputs["x"])),
+            State.LOSS: loss_from(lambda run: run.output.mean()),
+        },
+    )
+    with pytest.raises(AttributeError) as raised:
+        engine.fit([{"x": torch.ones(3, 2)}])
+    assert "while the metric train_right was computed; the batch was no pair" in raised.value.__notes__[0]
+
+
+def test_a_run_that_dies_before_its_first_transition_says_so() -> None:
+    def fail(run: Run) -> Enum:
+        msg = "on purpose"
+        raise ValueError(msg)
+
+    with pytest.raises(ValueError, match="on purpose") as raised:
+        small_engine(actions={State.IDLE: fail}).fit(batches(1))
+    assert raised.value.__notes__[0].endswith("its last transitions: none yet")
+
+
 def test_a_second_thread_is_refused_while_the_first_one_runs_the_engine() -> None:
     """Whichever of the two would end first: a model cannot be in two modes at once."""
     inside, leave, refusals = threading.Event(), threading.Event(), list[BaseException]()
@@ -1182,7 +1218,7 @@ def test_an_action_that_reports_what_is_not_allowed_is_refused(reported: Any, ch
     assert "the action of forward reported" in text
     assert "in forward (epoch 0, batch 0, update 0)" in text
     assert "allowed:  output_ready" in text
-    assert "return one of these members of states.Trigger" in text
+    assert "return one of these members themselves" in text
 
 
 # --- StopIteration ----------------------------------------------------------------------------------------------------

@@ -264,7 +264,7 @@ epoch  batch  state       event or guard            callbacks
 
 def test_the_text_is_made_to_be_read() -> None:
     listing = example().dry_run(
-        epochs=2, batches=1, valid_batches=1, answers={"skip_step": [0], "stop_training": [9], "skip_backward": [1]}
+        epochs=2, batches=1, valid_batches=1, answers={"skip_step": [0], "stop_training": [8], "skip_backward": [1]}
     )
     assert str(listing).splitlines() == TEXT.splitlines()
 

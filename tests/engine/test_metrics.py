@@ -224,9 +224,10 @@ def test_there_is_one_record_for_each_epoch(epochs: int, length: int, valid: boo
 
 @pytest.mark.parametrize(
     ("event", "records"),
-    [("epoch_begin", 1), ("batch_end", 1), ("validate_batch_end", 1), ("validate_end", 1), ("epoch_end", 2)],
+    [("epoch_begin", 1), ("batch_end", 1), ("validate_batch_end", 1), ("validate_end", 2), ("epoch_end", 2)],
 )
 def test_an_epoch_that_was_stopped_leaves_no_record(event: str, records: int) -> None:
+    """One that was validated whole is not stopped: the run is, behind it."""
     engine = small_engine(hears(event, lambda run: run.epoch == 1 and run.stop("enough")))
     run = engine.fit(batches(2), batches(2), epochs=3)
     assert run.outcome is Outcome.STOPPED

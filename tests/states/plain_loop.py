@@ -100,7 +100,7 @@ class PlainLoop:
             return False
         if self.asks("skip_validate"):
             return True
-        return self.validates() and not self.stops()
+        return self.validates()
 
     def steps(self, state: str) -> None:
         """The end of a window: in its last batch, or, part-filled, when the loader is left."""

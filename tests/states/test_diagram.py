@@ -298,8 +298,8 @@ def test_a_word_stands_beside_its_own_callbacks_when_those_take_several_lines():
     names = [f"CallbackWithALongName{number}" for number in range(4)]
     lines = dot_called(diagram(TRAINING, "dot", hears={Event.STOP: names, Event.BATCH_END: ["Counter"]}))
 
-    assert [word for word, _ in lines] == ["stop", "", "batch_end"]
-    assert " ".join(told for _, told in lines) == f"{', '.join(names)} Counter"
+    assert [word for word, _ in lines] == ["batch_end", "stop", ""]
+    assert " ".join(told for _, told in lines) == f"Counter {', '.join(names)}"
 
 
 @pytest.mark.parametrize("form", ["mermaid", "dot"])
@@ -513,12 +513,17 @@ def test_what_is_no_machine_is_refused_with_what_it_is(thing):
     assert ("write engine.diagram(...)" in str(refused.value)) is isinstance(thing, HasOne)
 
 
-@pytest.mark.parametrize(
-    ("path", "why"), [(None, "no path was given to tell it"), (Path("a.jpeg"), "the suffix '.jpeg' tells none")]
-)
-def test_without_a_format_the_path_must_tell_it(path, why):
-    with pytest.raises(FormatUnknown, match=re.escape(f"no format was given, and {why}; formats: mermaid, dot, svg")):
-        diagram(TRAINING, path=path)
+def test_without_a_format_the_path_must_tell_it_and_without_a_path_it_is_text():
+    wanted = "no format was given, and the suffix '.jpeg' tells none; formats: mermaid, dot, svg"
+    with pytest.raises(FormatUnknown, match=re.escape(wanted)):
+        diagram(TRAINING, path=Path("a.jpeg"))
+    assert diagram(TRAINING) == diagram(TRAINING, "mermaid")
+
+
+def test_events_are_listed_as_a_run_tells_them():
+    text = diagram(TRAINING, hears={event: ["All"] for event in TRAINING.events})
+    listed = [label.split(":")[0] for label in text.split("called, in this order:")[1].split("<br/>")[1:]]
+    assert listed == [name_of(event) for event in Event if event in TRAINING.events]
 
 
 @pytest.mark.parametrize("form", ["svg", "png"])

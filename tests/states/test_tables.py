@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
 
 import pytest
+from attrs import evolve
 
 from states import EVALUATION, PREDICTION, TRAINING, Counter, Event, Guard, Machine, State, Trigger
 from states.grammar import accepts
@@ -98,9 +99,9 @@ ONE_VALID = Plan(epochs=1, batches=1, valid_batches=2)
             id="stopped in validation",
         ),
         pytest.param(
-            ONE_VALID,
+            evolve(ONE_VALID, epochs=2),
             {"stop_training": [7]},
-            f"epoch_begin {STEPPED} validate_begin {VALID} {VALID} validate_end stop epoch_end",
+            f"epoch_begin {STEPPED} validate_begin {VALID} {VALID} validate_end epoch_end stop",
             id="stopped after validation",
         ),
         pytest.param(
