@@ -1,16 +1,17 @@
 """What does the engine do in each state?  One function for each, which does one thing and reports what happened."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
+import torch
 from attrs import evolve, frozen
-from torch import Tensor, optim
+from torch import Tensor
 
 from engine.batches import fetch
 from engine.errors import ArgumentRefused, CallbackRefused, LossRefused
 from engine.listeners import check_signature
-from engine.run import Do, Run, release
+from engine.run import Do, Run, gradients, release
 from states import Counter, Machine, State, Trigger
 from states.errors import typed
 
@@ -139,7 +140,7 @@ def average(run: Run) -> Enum:
     Cost: nothing for a window of one batch; one division per parameter otherwise.
     """
     if run.window > 1:
-        for gradient in _gradients(run.optimizer):
+        for gradient in gradients(run):
             gradient.div_(run.window)
     return _GRADS_AVERAGED
 
@@ -221,9 +222,8 @@ def _idle(machine: Machine) -> dict[Enum, Action]:
     return {machine.initial: Action(idle, triggers)}
 
 
-def _gradients(optimizer: optim.Optimizer | None) -> Iterable[Tensor]:
-    groups = optimizer.param_groups if optimizer is not None else ()
-    return (p.grad for group in groups for p in group["params"] if p.grad is not None)
+# What is said of a loss that nothing leads back from.
+_NO_GRAPH = "a tensor without a graph"
 
 
 def no_gradient(value: object) -> str:
@@ -232,16 +232,15 @@ def no_gradient(value: object) -> str:
         return typed(value)
     if value.numel() != 1:
         return f"a tensor of shape {tuple(value.shape)}"
-    return "" if value.requires_grad else "a tensor without a graph"
+    return "" if value.requires_grad else _NO_GRAPH
 
 
 def loss_refused(run: Run, problem: str) -> LossRefused:
     """The error for a loss that cannot be trained on."""
-    frozen = not any(parameter.requires_grad for parameter in run.model.parameters())
-    return LossRefused(
-        f"the loss is {problem} in {run.where}",
-        allowed="a tensor of one element that depends on the weights",
-        instead="let a parameter of the model require a gradient: none does"
-        if frozen
-        else "return a mean or a sum from the loss function, do not detach it, and compute it with torch",
-    )
+    instead = "return a mean or a sum from the loss function, do not detach it, and compute it with torch"
+    if problem == _NO_GRAPH and not torch.is_grad_enabled():
+        instead = "call fit outside of torch.no_grad() and torch.inference_mode(): gradients are switched off"
+    elif not any(parameter.requires_grad for parameter in run.model.parameters()):
+        instead = "let a parameter of the model require a gradient: none does"
+    allowed = "a tensor of one element that depends on the weights"
+    return LossRefused(f"the loss is {problem} in {run.where}", allowed=allowed, instead=instead)

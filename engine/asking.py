@@ -11,7 +11,7 @@ from engine.outcome import ASKED, Tally, Verdict
 from engine.run import Run, Wish
 from states import Guard, Transition
 from states.errors import shown, typed
-from states.names import OF_THE_EPOCH, OF_THE_RUN, is_stop, name_of
+from states.names import OF_THE_EPOCH, is_stop, name_of
 
 
 @frozen(eq=False)
@@ -85,10 +85,10 @@ class Asker:
 def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]]) -> Ask:
     """`run.stop` is the first to answer, and a yes is recorded in full.
 
-    A wish that was granted stays, and answers the guards of the whole run again; not those of a user's own, which may
-    be asked in what comes behind a stop.
+    A wish that was granted stays, and answers `stop_training` again; not the guards of a user's own, which may be asked
+    in what comes behind a stop.
     """
-    wish, latched = "epoch_wish" if guard in OF_THE_EPOCH else "wish", guard in OF_THE_RUN
+    wish, latched = "epoch_wish" if guard in OF_THE_EPOCH else "wish", guard is Guard.STOP_TRAINING
 
     def ask(run: Run) -> bool:
         asked: Wish = getattr(run, wish)
@@ -109,10 +109,10 @@ def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]
 def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> bool:
     """Record a stop.  One of the whole run is latched; one of an epoch, or of a user's own kind, is done with."""
     run.stops.append(Verdict(guard, who, row, reason, run.epoch, run.batch_index, run.updates))
-    run.stopping = run.stopping or guard in OF_THE_RUN or row in run.machine.stops
+    run.stopping = run.stopping or guard is Guard.STOP_TRAINING or row in run.machine.stops
     if guard in OF_THE_EPOCH:
         run.epoch_wish.reason = None
-    if guard in OF_THE_RUN:
+    if guard is Guard.STOP_TRAINING:
         run.wish.who, run.wish.reason = who, reason
         for outer in run.around:  # their tables end for it: `prove` sees to that
             outer.stopping = True

@@ -58,17 +58,32 @@ def to_device(value: Any, device: torch.device) -> Any:  # noqa: ANN401  # a bat
     if callable(getattr(type(value), "to", None)):  # packed sequences, graph batches, batches of tokenizers
         return value.to(device)
     if isinstance(value, tuple):
-        moved = [to_device(item, device) for item in value]
-        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
+        return _tuple_to_device(value, device)
     if isinstance(value, list):
         items = copy(value)  # whatever else it is or has is kept
         items[:] = [to_device(item, device) for item in value]
         return items
     if isinstance(value, dict | UserDict):
         entries = copy(value)
-        entries.update({key: to_device(item, device) for key, item in value.items()})
+        for key, item in value.items():
+            entries[key] = to_device(item, device)
         return entries
     return value
+
+
+def _tuple_to_device(value: tuple[Any, ...], device: torch.device) -> tuple[Any, ...]:
+    """A tuple cannot be written into: where nothing in it moves, it is the one that it was."""
+    moved = [to_device(item, device) for item in value]
+    if all(item is other for item, other in zip(value, moved, strict=True)):
+        return value
+    try:
+        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
+    except TypeError as error:
+        raise BatchRefused(
+            f"the batch has {typed(value)}, and one cannot be made of its items: {error}",
+            allowed="tuples and named tuples that are made as Python makes them",
+            instead=f"give {type(value).__name__} a method to(device) that returns one with its tensors there",
+        ) from error
 
 
 def _open(run: Run) -> Any:  # noqa: ANN401  # an iterator over anything

@@ -155,7 +155,7 @@ class Engine:
         check_loader("train_loader", train_loader)
         if valid_loader is not None:
             check_loader("valid_loader", valid_loader)
-        check_validation(self.machine, self.actions, valid_loader)
+        check_validation(self.machine, self.actions, who_answers(self._registry.arranged()), valid_loader)
         machines = (self.machine, *(() if valid_loader is None else self.machine.within))
         check_loss(machines, self.loss_fn, self.actions)
         if steps(machines, self.actions):
@@ -169,7 +169,8 @@ class Engine:
 
         The model is in evaluation mode and no gradient is recorded; each module's own mode is put back.  Callbacks
         are not asked `stop_training` here: what has stopped a training must not stop the test after it.  What runs is
-        the machine that VALIDATE holds, or else the first that any state of the engine's machine holds.
+        the machine that VALIDATE holds, or else the first held one that computes losses and records no gradients; if
+        there is none, EVALUATION.
 
         Example:
             >>> import torch
@@ -179,7 +180,8 @@ class Engine:
         """
         check_loader("loader", loader)
         holds = self.machine.holds
-        machine = holds.get(State.VALIDATE, next(iter(holds.values()), EVALUATION))
+        judges = (held for held in holds.values() if State.LOSS in held.states and not held.gradients)
+        machine = holds.get(State.VALIDATE) or next(judges, EVALUATION)
         check_loss((machine,), self.loss_fn, self.actions)
         return self._go(self._run(machine, loader))
 

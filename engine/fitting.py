@@ -1,6 +1,6 @@
 """Do machine, actions and what a run is given go together?  What could never work is refused before the first batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -99,27 +99,41 @@ def check_max_updates(machine: Machine, given: Mapping[Any, object], max_updates
 _BLIND = (State.TRAIN, State.FETCH, State.WINDOW)
 
 
-def check_validation(machine: Machine, given: Mapping[Any, object], valid_loader: object) -> None:
+def check_validation(
+    machine: Machine, given: Mapping[Any, object], answered: Collection[Enum], valid_loader: object
+) -> None:
     """Refuse a run without a validation loader of a machine that validates in any case.
 
-    What cannot be known, an action of the user's own that reports one or another thing, is left to the run.
+    What cannot be known is left to the run: what an action of the user's own reports, what a guard answers.
+
+    Args:
+        machine: The machine.
+        given: The user's actions, by state.
+        answered: The guards that somebody answers.
+        valid_loader: What was given.
     """
     if valid_loader is not None:
         return
     reached, queue = {machine.initial}, [machine.initial]
     while queue:
-        state = queue.pop()
-        looks = len({row.trigger for row in machine.rows_from(state)}) > 1 and (state in given or state not in _BLIND)
-        for row in () if looks else machine.rows_from(state):
-            if row.dest not in reached:
-                reached.add(row.dest)
-                queue.append(row.dest)
+        for dest in _leads(machine, queue.pop(), given, answered) - reached:
+            reached.add(dest)
+            queue.append(dest)
     if held := [state for state in machine.holds if state in reached and state not in given]:
         raise ArgumentRefused(
             f"valid_loader is None, and the machine {machine.name!r} comes to {name_of(held[0])} in any case",
             allowed="a loader to validate on",
             instead="pass valid_loader=..., or lead there from an action that reports whether there is one",
         )
+
+
+def _leads(machine: Machine, state: Enum, given: Mapping[Any, object], answered: Collection[Enum]) -> set[Enum]:
+    """Where one comes to from a state, unless an action or a guard that may look at the loader decides that."""
+    groups = [rows for (source, _), rows in machine.groups.items() if source is state]
+    if len(groups) > 1 and (state in given or state not in _BLIND):
+        return set()
+    decided = [rows for rows in groups if any(row.guard in answered for row in rows)]
+    return {rows[-1].dest for rows in groups if rows not in decided and rows[-1].trigger is not Trigger.UPDATES_SPENT}
 
 
 def check_loss(machines: Sequence[Machine], loss_fn: object, given: Mapping[Any, object]) -> None:

@@ -50,7 +50,8 @@ class Mean:
     """
 
     name: str
-    # Room of shape (KEPT,) for values that are not added up yet, and its places, of shape (), as far as they were used.
+    # The type of the values, room of shape (KEPT,) for those that are not added up yet, and its places, of shape ().
+    _dtype: torch.dtype | None = None
     _room: Tensor | None = None
     _places: list[Tensor] = field(factory=list)
     # The weights of those values.  Invariant: len(_sizes) <= len(_places) <= KEPT.
@@ -60,16 +61,17 @@ class Mean:
     _samples: int = 0
 
     def add(self, value: Tensor, size: int) -> None:
-        """Take in the value of one batch of *size* samples: a tensor of one element."""
+        """Take in the value of one batch of *size* samples: a tensor of one element.  That of no samples is none."""
         if not isinstance(value, Tensor) or (value.dim() and value.numel() != 1):
             raise self._no_scalar(value)
-        taken = len(self._sizes)
-        if taken == KEPT:
-            self._add_up()
-            taken = 0
-        if taken == len(self._places):
-            self._take_place(value)
-        self._places[taken].copy_(value.detach() if not value.dim() else value.detach().reshape(()))
+        if not size:
+            return
+        if value.dtype is not self._dtype or len(self._sizes) == KEPT:
+            self._make_room(value)
+        if len(self._sizes) == len(self._places):
+            self._take_place()
+        place = self._places[len(self._sizes)]
+        place.copy_(value.detach() if not value.dim() else value.detach().reshape(()))
         self._sizes.append(size)
 
     def value(self) -> float:
@@ -80,12 +82,21 @@ class Mean:
             return float("nan")
         return float(self._total) / self._samples
 
-    def _take_place(self, value: Tensor) -> None:
-        """One more place; the first value says of which type and on which device: one that does not round it."""
-        if self._room is None:
+    def _make_room(self, value: Tensor) -> None:
+        """Add up what there is; for values of another type, places that do not round them."""
+        if value.is_complex():
+            raise self._no_scalar(value)
+        if self._sizes:
+            self._add_up()
+        if value.dtype is not self._dtype:
             short = value.dtype in (torch.float32, torch.float16, torch.bfloat16)
             dtype = torch.float32 if short else _widest(value.device)
-            self._room = torch.empty(KEPT, dtype=dtype, device=value.device)
+            self._dtype, self._room = value.dtype, torch.empty(KEPT, dtype=dtype, device=value.device)
+            self._places.clear()
+
+    def _take_place(self) -> None:
+        """One more place: each costs a view of the room, once."""
+        assert self._room is not None, "it was made"
         self._places.append(self._room[len(self._places)])
 
     def _add_up(self) -> None:
@@ -98,7 +109,9 @@ class Mean:
         self._sizes.clear()
 
     def _no_scalar(self, value: object) -> MetricRefused:
-        given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else typed(value)
+        given = typed(value)
+        if isinstance(value, Tensor):
+            given = f"a tensor of {value.dtype}" if value.is_complex() else f"a tensor of shape {tuple(value.shape)}"
         return MetricRefused(
             f"{self.name} is {given} for each batch",
             allowed="a scalar tensor for each batch",
@@ -134,7 +147,7 @@ class Meter:
     def add(self, run: Run) -> None:
         """Take in the batch in hand."""
         loss, inputs = run.loss, run.inputs
-        if not isinstance(loss, Tensor) or (run.machine.gradients and loss.numel() != 1):
+        if not isinstance(loss, Tensor) or (loss.dim() and loss.numel() != 1 and run.machine.gradients):
             raise loss_refused(run, no_gradient(loss))
         size = shape[0] if isinstance(inputs, Tensor) and (shape := inputs.shape) else batch_size(inputs, run.targets)
         self.loss.add(loss, size)

@@ -10,7 +10,7 @@ from torch import optim
 
 from engine.actions import Action, built_in
 from engine.asking import Asker
-from engine.closure import Closing, needs_closure
+from engine.closure import Closing, flush_refused, needs_closure
 from engine.drive import drive, follow
 from engine.errors import ArgumentRefused
 from engine.fitting import Given
@@ -19,7 +19,7 @@ from engine.listeners import Listener
 from engine.loop import NotNested, source
 from engine.outcome import Tally
 from engine.run import Do, Run, held_by
-from states import EVALUATION, PREDICTION, Machine, State, Trigger
+from states import EVALUATION, PREDICTION, Guard, Machine, State, Trigger
 from states.names import name_of
 
 
@@ -46,7 +46,7 @@ class Kit:
         for state, given in self.given.items():
             if state in machine.states and (state is not machine.initial or machine is self.machine):
                 actions[state] = self._given(given, state, machine, actions)
-        if needs_closure(self.optimizer) and State.STEP in actions and State.STEP not in self.given:
+        if needs_closure(self.optimizer):
             actions.update(self._closing(machine, actions))
         return actions if machine.gradients else _without_gradients(machine, actions)
 
@@ -60,21 +60,15 @@ class Kit:
         return Action(given.do, tuple(trigger for trigger in given.reports if trigger not in elsewhere - here))
 
     def _closing(self, machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
-        """The actions of a step that needs a closure."""
-        states = (State.FORWARD, State.LOSS, State.BACKWARD)
-        if missing := [name_of(state) for state in states if state not in actions]:
-            raise ArgumentRefused(
-                f"the optimizer evaluates the loss anew, and the machine {machine.name!r} has no {', '.join(missing)}",
-                allowed="a machine with forward, loss and backward, or an optimizer whose step needs no closure",
-                instead="give the machine these states, or replace the action of State.STEP",
-            )
-        forward, loss, backward = (actions[state].do for state in states)
-        closing = Closing(forward, loss, backward)
-        does: dict[Enum, Do] = {State.FORWARD: closing.forward, State.LOSS: closing.loss, State.STEP: closing.step}
+        """The actions around a step that needs a closure, where the step is the engine's own."""
+        does: dict[Enum, Do] = {}
         if State.FLUSH in actions and State.FLUSH not in self.given:
-            does[State.FLUSH] = closing.flush
-        clears = [state for state in (State.ZERO_GRAD, State.CLEAR) if state in actions]
-        does.update({state: closing.clearing(actions[state].do) for state in clears})
+            does[State.FLUSH] = flush_refused
+        if State.STEP in actions and State.STEP not in self.given:
+            closing = Closing(*_evaluated(machine, actions))
+            backward = closing.backward if State.BACKWARD in self.given else closing.fresh_backward
+            does.update({State.FORWARD: closing.forward, State.LOSS: closing.loss, State.BACKWARD: backward})
+            does[State.STEP] = closing.step
         return {state: Action(do, actions[state].reports) for state, do in does.items()}
 
     def reports(self, machine: Machine) -> dict[Enum, tuple[Enum, ...]]:
@@ -133,10 +127,25 @@ class Preparation:
         held, stops = machine.holds[state], (state, Trigger.VALIDATION_STOPPED) in machine.groups
 
         def hold(run: Run) -> Enum:
+            granted = len(run.stops)
             self.drive(held_by(run, held))
-            return Trigger.VALIDATION_STOPPED if stops and run.stopping else Trigger.VALIDATED
+            stopped = stops and any(verdict.guard is Guard.STOP_TRAINING for verdict in run.stops[granted:])
+            return Trigger.VALIDATION_STOPPED if stopped else Trigger.VALIDATED
 
         return hold
+
+
+def _evaluated(machine: Machine, actions: Mapping[Enum, Action]) -> tuple[Do, Do, Do]:
+    """What a closure does: forward, loss and backward."""
+    states = (State.FORWARD, State.LOSS, State.BACKWARD)
+    if missing := [name_of(state) for state in states if state not in actions]:
+        raise ArgumentRefused(
+            f"the optimizer evaluates the loss anew, and the machine {machine.name!r} has no {', '.join(missing)}",
+            allowed="a machine with forward, loss and backward, or an optimizer whose step needs no closure",
+            instead="give the machine these states, or replace the action of State.STEP",
+        )
+    forward, loss, backward = (actions[state].do for state in states)
+    return forward, loss, backward
 
 
 def _reports_of_held(machine: Machine, state: Enum) -> tuple[Enum, ...]:

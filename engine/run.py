@@ -220,6 +220,13 @@ def held_by(parent: Run, machine: Machine) -> Run:
     )
 
 
+def gradients(run: Run) -> Iterator[Tensor]:
+    """The gradients that there are: of what the optimizer holds, or of the model where the engine has none."""
+    optimizer = run.optimizer
+    groups = [run.model.parameters()] if optimizer is None else [group["params"] for group in optimizer.param_groups]
+    return (parameter.grad for group in groups for parameter in group if parameter.grad is not None)
+
+
 def release(run: Run) -> None:
     """Let go of the batch in hand and of its graph; the last loss stays, detached."""
     run.iterator = run.inputs = run.targets = run.output = None

@@ -49,7 +49,7 @@ class Rule(Enum):
     NO_ACTION = "a cycle runs no action"
     NO_STOP = "a cycle asks no stop guard"
     HELD_STOP = "a stop of the whole run in a held machine is not taken"
-    STOP_TWICE = "stop can be heard twice"
+    STOP_TWICE = "a run can be stopped twice"
     REPORT_REFUSED = "an action declares a trigger that no row takes"
     NO_REPORT = "rows wait for a trigger that no action declares"
 

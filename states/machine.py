@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from attrs import field, frozen
 
-from states.names import Event, State, Trigger, is_stop, name_of
+from states.names import OF_THE_EPOCH, Event, State, Trigger, is_stop, name_of
 from states.proof import Proof, examine
 from states.rows import Count, Transition
 
@@ -90,11 +90,16 @@ class Machine:
 
     @cached_property
     def stops(self) -> frozenset[Transition]:
-        """The rows that stop a run for good: those of a stop guard, to where no cycle can be reached any more."""
+        """The rows that stop a run for good: those of a stop guard, to where no cycle can be reached any more.
+
+        What ends a pass over the loader stops a run if it leads to its end at once: where something is still to be
+        done behind it, a validation say, the run is not stopped.
+        """
         quiet = set(self.finals)
         while more := {s for s in self.states if all(row.dest in quiet for row in self.rows_from(s))} - quiet:
             quiet |= more
-        return frozenset(row for row in self.rows if row.guard and is_stop(row.guard) and row.dest in quiet)
+        stops = (row for row in self.rows if row.guard and is_stop(row.guard))
+        return frozenset(row for row in stops if row.dest in (self.finals if row.guard in OF_THE_EPOCH else quiet))
 
     @property
     def within(self) -> "tuple[Machine, ...]":

@@ -115,9 +115,7 @@ class Guard(Enum):
     SKIP_VALIDATE = "skip_validate"  # no validation in this epoch
 
 
-# Stop guards that end more than what their row leaves.  A yes to one of the first is latched: the whole run stops, with
-# all that hold it.  One of the second ends a pass over the loader.
-OF_THE_RUN = (Guard.STOP_TRAINING, Guard.STOP_PREDICT)
+# Stop guards that end a pass over the loader, and no more than that.
 OF_THE_EPOCH = (Guard.STOP_EPOCH, Guard.STOP_VALIDATE)
 
 

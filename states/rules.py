@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from states.errors import Offence, Rule, nearest
-from states.names import OF_THE_RUN, Counter, Event, Guard, State, Trigger, is_stop, name_of
+from states.names import Counter, Event, Guard, State, Trigger, is_stop, name_of
 from states.paths import Path, Paths, stacked
 from states.rows import Transition
 
@@ -189,22 +189,37 @@ def _holds(machine: "Machine", paths: Paths) -> Iterator[Offence]:
 
 def _can_stop(machine: "Machine") -> bool:
     """Whether a stop of the whole run can be granted in a machine or in one that it holds."""
-    return any(guard in OF_THE_RUN for inner in (machine, *machine.within) for guard in inner.guards)
+    return any(Guard.STOP_TRAINING in inner.guards for inner in (machine, *machine.within))
 
 
 def _stops(machine: "Machine", paths: Paths) -> Iterator[Offence]:
-    """A stop of the whole run is heard once, in the machine where it is granted."""
+    """A stop of the whole run is granted and heard once; nothing that asks for one comes behind it."""
     for row in machine.rows:
-        held = row.source in machine.holds and row.trigger is Trigger.VALIDATION_STOPPED
-        later = (*((row,) if held else ()), *_rows_after(machine, row))
-        told = [other for other in later if Event.STOP in other.events]
-        if told and (held or Event.STOP in row.events):
-            text = f"{told[0]}: stop was heard by then, {'in the held machine' if held else f'at {row}'}"
-            yield Offence(Rule.STOP_TWICE, text, paths.paths.get(row, (row,)))
+        inside = machine.holds.get(row.source) if row.trigger is Trigger.VALIDATION_STOPPED else None
+        tells = [m for m in (inside, *inside.within) if Event.STOP in m.events] if inside else []
+        again = next(_again(machine, row, bool(tells) or Event.STOP in row.events), "")
+        if tells and Event.STOP in row.events:
+            again = f"stop is heard here, and was in {tells[0].name}"
+        elif row.events.count(Event.STOP) > 1:
+            again = "stop is heard more than once"
+        if again:
+            yield Offence(Rule.STOP_TWICE, f"{row}: {again}", paths.paths.get(row, (row,)))
+
+
+def _again(machine: "Machine", row: Transition, heard: bool) -> Iterator[str]:
+    """What is told or asked a second time behind a row that stops the run."""
+    held = row.trigger is Trigger.VALIDATION_STOPPED and row.source in machine.holds
+    stops = held or row.guard is Guard.STOP_TRAINING or row in machine.stops
+    for later in _rows_after(machine, row):
+        inner = machine.holds.get(later.source)
+        if heard and Event.STOP in later.events:
+            yield f"stop was heard by then, and is again at {later}"
+        elif stops and inner is not None and _can_stop(inner):
+            yield f"behind it {name_of(later.source)} holds {inner.name}, whose stop_training would be answered at once"
 
 
 def _rows_after(machine: "Machine", row: Transition) -> Iterator[Transition]:
-    """The rows that may be taken behind one."""
+    """The rows that may be taken behind one, nearest first."""
     seen, queue = {row.dest}, deque([row.dest])
     while queue:
         for following in machine.rows_from(queue.popleft()):

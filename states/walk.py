@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 from states.errors import StateloopError, TriggerRefused
 from states.machine import Machine
-from states.names import Counter, Event, State, Trigger, name_of
+from states.names import Counter, Guard, State, Trigger, name_of
 from states.rows import Transition, When
 
 
@@ -167,7 +167,8 @@ class _Walker:
                 yield from held.steps()
             trigger = None if self.machine.decides(state) else self._report(state, held)
             step = self._take(state, trigger)
-            self.stopped = self.stopped or Event.STOP in step.row.heard
+            granted = step.row.guard is Guard.STOP_TRAINING or (held is not None and held.stopped)
+            self.stopped = self.stopped or granted
             state = step.row.dest
             yield step
 

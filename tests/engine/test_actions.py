@@ -1,10 +1,10 @@
 """Does each state do its one thing, and nothing else?  Closures, batches, devices, modes, streams, stops, memory."""
 
 import weakref
-from collections import OrderedDict, UserDict
+from collections import Counter, OrderedDict, UserDict
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Rando
 
 from engine import Callback, Engine, Outcome, Run, State, loss_from, output_from
 from engine.batches import to_device
-from engine.errors import ArgumentRefused, OptimizerRefused
+from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
 from states import Trigger
 from states.names import name_of
 from tests.engine.tools import (
@@ -764,10 +764,78 @@ def test_an_optimizer_with_a_closure_refuses_a_loss_that_it_could_not_evaluate_a
     engine = with_lbfgs(hears(event, put))
     before = weights_of(engine.model)
     with refuses(
-        OptimizerRefused, f"a callback replaced run.{what}, and LBFGS evaluates the loss anew", f"{what}_from"
+        OptimizerRefused, f"a callback changed the {what}, and LBFGS evaluates the loss anew without", f"{what}_from"
     ):
         engine.fit(batches(2))
     assert same(before, weights_of(engine.model))
+
+
+def _in_place(run: Run) -> None:
+    run.loss /= 4
+
+
+def _clip(run: Run) -> None:
+    nn.utils.clip_grad_norm_(run.model.parameters(), 1e-3)
+
+
+def _swap(run: Run) -> None:
+    run.model.weight.grad = torch.ones(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("event", "change", "what"),
+    [
+        ("loss_end", _in_place, "loss"),
+        ("step_begin", _clip, "gradients"),
+        ("backward_end", _swap, "gradients"),
+        ("step_begin", lambda run: run.optimizer.zero_grad(), "gradients"),
+    ],
+)
+def test_an_optimizer_with_a_closure_refuses_what_was_changed_in_place_too(
+    event: str, change: Callable[[Run], object], what: str
+) -> None:
+    engine = with_lbfgs(hears(event, change))
+    before = weights_of(engine.model)
+    with refuses(OptimizerRefused, f"a callback changed the {what}, and LBFGS evaluates the loss anew without"):
+        engine.fit(batches(2))
+    assert same(before, weights_of(engine.model))
+
+
+def test_a_hook_of_a_parameter_changes_the_gradients_of_every_evaluation() -> None:
+    engine = with_lbfgs()
+    engine.model.weight.register_hook(lambda gradient: gradient * 0.5)
+    engine.fit(batches(2))
+    model = small_model()
+    model.weight.register_hook(lambda gradient: gradient * 0.5)
+    closure_loop(model, optim.LBFGS(model.parameters(), max_iter=4), batches(2), epochs=1)
+    assert same(weights_of(model), weights_of(engine.model))
+
+
+def test_gradients_that_somebody_has_dropped_were_not_kept() -> None:
+    """By a callback, or by a backward pass of the user's own that begins anew."""
+    engine = with_lbfgs(answers("skip_zero_grad", lambda run: True))
+    engine.on("batch_end")(lambda run: run.optimizer.zero_grad())
+    assert engine.fit(batches(3)).updates == 3
+
+    def anew(run: Run) -> Trigger:
+        run.optimizer.zero_grad()
+        run.loss.backward()
+        return Trigger.GRADS_READY
+
+    other = with_lbfgs(answers("skip_zero_grad", lambda run: True), actions={State.BACKWARD: anew})
+    assert other.fit(batches(3)).updates == 3
+
+
+@pytest.mark.parametrize("own", [State.STEP, State.AVERAGE])
+def test_a_window_left_open_is_refused_by_an_optimizer_with_a_closure_unless_its_flush_is_the_users(own: State) -> None:
+    def step(run: Run) -> Trigger:
+        run.optimizer.step(lambda: run.loss)
+        return Trigger.WEIGHTS_MOVED
+
+    actions = {State.STEP: step} if own is State.STEP else {}
+    engine = with_lbfgs(answers("accumulate", lambda run: run.window < 2), actions=actions)
+    with refuses(OptimizerRefused, "a batch was accumulated when the loader was left", "replace the actions that step"):
+        engine.fit(batches(1))
 
 
 def test_a_penalty_in_the_loss_action_is_evaluated_anew_as_in_a_plain_closure() -> None:
@@ -835,6 +903,24 @@ def test_lists_with_a_making_of_their_own_and_dicts_that_are_none_are_moved_too(
     record = UserDict(x=[torch.ones(2)])
     other = to_device(record, torch.device("meta"))
     assert (type(other), other["x"][0].device.type, record["x"][0].device.type) == (UserDict, "meta", "cpu")
+
+
+class Two(tuple):
+    """A tuple that is made of two things."""
+
+    __slots__ = ()
+
+    def __new__(cls, one: object, other: object) -> Self:
+        return super().__new__(cls, (one, other))
+
+
+def test_a_counter_is_not_counted_again_and_a_tuple_that_cannot_be_made_again_says_so() -> None:
+    counted = to_device({"n": Counter(a=3)}, torch.device("meta"))
+    assert counted == {"n": Counter(a=3)}
+    two = Two(torch.ones(1), "x")
+    assert to_device(two, torch.device("cpu")) is two
+    with refuses(BatchRefused, "Two", "and one cannot be made of its items", "a method to(device)"):
+        to_device(two, torch.device("meta"))
 
 
 def test_what_a_callback_puts_into_a_batch_is_not_in_the_loaders_own() -> None:

@@ -984,6 +984,12 @@ def test_what_a_metric_raises_names_the_metric_and_what_it_was_not_given() -> No
     assert "while the metric train_right was computed; the batch was no pair" in raised.value.__notes__[0]
 
 
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_training_where_gradients_are_switched_off_is_refused_with_that_reason(off: Callable[[], Any]) -> None:
+    with off(), refuses(LossRefused, "a tensor without a graph", "call fit outside of torch.no_grad()"):
+        small_engine().fit(batches(1))
+
+
 def test_a_run_that_dies_before_its_first_transition_says_so() -> None:
     def fail(run: Run) -> Enum:
         msg = "on purpose"

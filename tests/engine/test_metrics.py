@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from torchmetrics import MeanSquaredError, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassRecall
 
 from engine import Engine, Outcome, Run, State, output_from
-from engine.errors import ArgumentRefused
+from engine.errors import ArgumentRefused, MetricRefused
 from engine.meter import KEPT, Mean, batch_size
 from tests.engine.tools import (
     Batch,
@@ -401,6 +402,34 @@ def test_a_mean_of_any_type_is_that_of_its_values(drawn: list[tuple[int, int]], 
         mean.add(value, size)
         value.fill_(1)
     assert mean.value() == pytest.approx(float(exact / sum(size for _, size in drawn)), rel=1e-15)
+
+
+def test_a_mean_of_values_of_several_types_rounds_none_of_them() -> None:
+    small, large = torch.tensor(0.0), torch.tensor(1e39, dtype=torch.float64)
+    whole, half = torch.tensor(2**24 + 1), torch.tensor(0.5, dtype=torch.bfloat16)
+    for values in permutations([small, large, whole, half, small]):
+        mean = Mean("it")
+        for value in values:
+            mean.add(value, 2)
+        assert mean.value() == pytest.approx(1e39 / 5, rel=1e-15)
+    mean = Mean("it")
+    mean.add(small, 1)
+    mean.add(whole, 1)
+    assert mean.value() == (2**24 + 1) / 2
+
+
+def test_a_complex_value_has_no_mean() -> None:
+    with refuses(MetricRefused, "it is a tensor of torch.complex64 for each batch"):
+        Mean("it").add(torch.tensor(1 + 2j), 1)
+
+
+def test_a_batch_of_no_samples_is_not_in_the_mean() -> None:
+    """Its loss is nan: of no samples there is no mean."""
+    empty = (torch.zeros(0, 2), torch.zeros(0, 1))
+    engine = small_engine(metrics={"same": lambda output, target: (output - target).mean()})
+    with_it, without = engine.evaluate([*batches(2), empty]), engine.evaluate(batches(2))
+    assert with_it.metrics == without.metrics
+    assert math.isnan(engine.evaluate([empty]).metrics["valid_loss"])
 
 
 def test_a_mean_keeps_few_values_however_many_come() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from attrs import evolve, exceptions
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from engine import Action, Engine, Outcome, Run, loss_from, output_from
-from engine.errors import ArgumentRefused, LoaderRefused
-from states import EVALUATION, TRAINING, Counter, Event, Guard, Machine, State, Transition, Trigger
+from engine.errors import ArgumentRefused, LoaderRefused, OptimizerRefused
+from states import EVALUATION, PREDICTION, TRAINING, Counter, Event, Guard, Machine, State, Transition, Trigger
 from states.errors import MachineRefused, StateloopError
 from tests.engine.tools import (
     Recorder,
@@ -368,6 +368,9 @@ def test_what_an_action_of_ones_own_reports_is_refused_where_no_machine_takes_it
     assert engine.fit(batches(2), batches(1)).updates == 2
     with pytest.raises(MachineRefused, match="the action of fetch may report not_due; no row takes it"):
         small_engine(actions=fetch)
+    held = evolve(EVALUATION, rows=[*EVALUATION.rows, Transition(State.FETCH, Mid.NOT_DUE, None, State.EVALUATE)])
+    engine = small_engine(machine=changed(holds={State.VALIDATE: held}), actions=fetch)
+    assert engine.fit(batches(2), batches(1)).updates == 2
 
 
 def test_callbacks_stop_a_fit_whatever_its_machine_records() -> None:
@@ -376,6 +379,146 @@ def test_callbacks_stop_a_fit_whatever_its_machine_records() -> None:
     engine = Engine(small_model(), nn.MSELoss(), callbacks=[stop], machine=EVALUATION)
     assert (engine.fit(batches(3)).outcome, engine.last_run.batch_index) == (Outcome.STOPPED, 1)
     assert (engine.evaluate(batches(3)).outcome, engine.last_run.batch_index) == (Outcome.COMPLETED, 3)
+
+
+def test_an_engine_that_is_given_no_optimizer_accumulates_as_one_that_is() -> None:
+    """The user's actions step: what is averaged before are the gradients of the model."""
+
+    def trained(given: bool) -> list[Tensor]:
+        model = small_model()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+        def step(run: Run) -> Enum:
+            optimizer.step()
+            return Trigger.WEIGHTS_MOVED
+
+        def clear(run: Run) -> Enum:
+            optimizer.zero_grad()
+            return Trigger.GRADS_CLEARED
+
+        actions = {State.STEP: step, State.FLUSH: step, State.ZERO_GRAD: clear, State.CLEAR: clear}
+        engine = Engine(model, nn.MSELoss(), optimizer if given else None, actions=actions)
+        engine.guard("accumulate")(lambda run: run.window < 4)
+        assert engine.fit(batches(6)).updates == 2
+        return weights_of(model)
+
+    assert same(trained(given=True), trained(given=False))
+
+
+@pytest.mark.parametrize("left", [State.STEP, State.FLUSH, State.ZERO_GRAD, State.CLEAR])
+def test_an_optimizer_is_asked_for_where_one_action_of_the_engines_own_is_left_that_needs_it(left: State) -> None:
+    idle = {
+        State.STEP: lambda run: Trigger.WEIGHTS_MOVED,
+        State.FLUSH: lambda run: Trigger.WEIGHTS_MOVED,
+        State.ZERO_GRAD: lambda run: Trigger.GRADS_CLEARED,
+        State.CLEAR: lambda run: Trigger.GRADS_CLEARED,
+    }
+    del idle[left]
+    with refuses(OptimizerRefused, "the optimizer is None"):
+        Engine(small_model(), nn.MSELoss(), actions=idle).fit(batches(1))
+
+
+def test_a_loss_is_asked_for_where_a_held_machine_will_compute_one() -> None:
+    """A training that computes none, and a validation that does: it is held, and runs if there is a loader for it."""
+    rows = (
+        Transition(State.IDLE, Trigger.FIT_ASKED, None, State.CLOSE, (Event.TRAIN_BEGIN,)),
+        Transition(State.CLOSE, Trigger.VALIDATION_DUE, None, State.VALIDATE),
+        Transition(State.CLOSE, Trigger.NO_VALIDATION, None, State.DONE, (Event.TRAIN_END,)),
+        Transition(State.VALIDATE, Trigger.VALIDATED, None, State.DONE, (Event.TRAIN_END,)),
+        Transition(State.VALIDATE, Trigger.VALIDATION_STOPPED, None, State.DONE, (Event.TRAIN_END,)),
+    )
+    machine = Machine(name="once", initial=State.IDLE, finals=(State.DONE,), rows=rows, holds=TRAINING.holds)
+    engine = Engine(small_model(), machine=machine)
+    assert engine.fit(batches(1)).outcome is Outcome.COMPLETED
+    with refuses(ArgumentRefused, "the engine has no loss function"):
+        engine.fit(batches(1), batches(1))
+
+
+def test_evaluate_never_trains_whatever_is_held() -> None:
+    """A machine of phases holds a training: what is evaluated is not that."""
+    rows = (
+        Transition(State.IDLE, Trigger.FIT_ASKED, None, Mid.PROBE),
+        Transition(Mid.PROBE, Trigger.VALIDATED, None, State.DONE),
+        Transition(Mid.PROBE, Trigger.VALIDATION_STOPPED, None, State.DONE),
+    )
+    machine = Machine(name="phases", initial=State.IDLE, finals=(State.DONE,), rows=rows, holds={Mid.PROBE: TRAINING})
+    engine = small_engine(machine=machine)
+    before = weights_of(engine.model)
+    assert list(engine.evaluate(batches(2)).metrics) == ["valid_loss"]
+    assert same(before, weights_of(engine.model))
+
+
+def gated() -> Machine:
+    """A validation after each batch, unless a guard leads round it."""
+    gate = (
+        Transition(Mid.LOOK, None, Mid.SKIP_PROBE, State.EPOCH, (Event.BATCH_END,)),
+        Transition(Mid.LOOK, None, None, Mid.PROBE),
+    )
+    return probing(*gate)
+
+
+def test_a_guard_may_lead_round_a_validation_that_has_no_loader() -> None:
+    """Nobody else does: without one who answers it, the run would come there in any case."""
+    with refuses(ArgumentRefused, "comes to probe in any case"):
+        small_engine(machine=gated()).fit(batches(2))
+    engine = small_engine(answers("skip_probe", lambda run: run.valid_loader is None), machine=gated())
+    assert engine.fit(batches(2)).updates == 2
+    own = small_engine(machine=gated(), actions={Mid.PROBE: Action(lambda run: Trigger.VALIDATED, REPORTS_OF_HELD)})
+    assert own.fit(batches(2)).updates == 2
+
+
+REPORTS_OF_HELD = (Trigger.VALIDATED, Trigger.VALIDATION_STOPPED)
+
+
+def test_a_validation_behind_a_stop_or_a_last_update_may_never_come() -> None:
+    """Its machine does not ask to stop the run: it would be stopped at once.  Without a loader, it is not asked for."""
+    calm = [row for row in EVALUATION.rows if State.STOPPING not in (row.source, row.dest)]
+    calm_evaluation = evolve(EVALUATION, name="calm", rows=calm)
+    rows = [
+        evolve(row, dest=Mid.PROBE, heard=(Event.STOP,))
+        if row.source is State.EPOCH and row.guard is Guard.STOP_TRAINING
+        else row
+        for row in TRAINING.rows
+    ]
+    rows.append(Transition(Mid.PROBE, Trigger.VALIDATED, None, State.STOPPING, (Event.EPOCH_END,)))
+    machine = changed(rows=rows, holds={**TRAINING.holds, Mid.PROBE: calm_evaluation})
+    assert small_engine(machine=machine).fit(batches(2)).outcome is Outcome.COMPLETED
+    recorder = Recorder()
+    engine = small_engine(recorder, machine=machine)
+    engine.on("batch_end", once=2)(lambda run: run.stop("enough"))
+    run = engine.fit(batches(4), batches(2), epochs=2)
+    assert (run.outcome, len(run.stops), recorder.events.count("validate_batch_end")) == (Outcome.STOPPED, 1, 2)
+    assert recorder.events[-3:] == ["validate_end", "epoch_end", "train_end"]
+    assert recorder.events.count("stop") == 1
+
+
+def test_a_stop_of_the_epoch_is_none_of_the_run_where_there_is_one_epoch_only() -> None:
+    """A machine without a loop around its epochs: the rest of its one epoch is done and recorded as ever."""
+    rows = []
+    for row in TRAINING.rows:
+        if row.source is State.IDLE:
+            rows.append(evolve(row, dest=State.EPOCH, heard=(Event.TRAIN_BEGIN, Event.EPOCH_BEGIN)))
+        elif row.source is not State.TRAIN:
+            rows.append(evolve(row, dest=State.STOPPING) if row.dest is State.TRAIN else row)
+    engine = small_engine(answers("stop_epoch", lambda run: run.batch_index == 1), machine=changed(rows=rows))
+    run = engine.fit(batches(3), batches(2))
+    assert (run.outcome, run.batches_done, len(run.history)) == (Outcome.COMPLETED, 1, 1)
+    assert str(run.recent[-2]) == "validate validated -> stopping: epoch_end"
+
+
+def test_a_prediction_that_is_held_is_stopped_alone() -> None:
+    """`stop_predict` ends this prediction, `run.stop` in there the whole run."""
+    rows = [evolve(row, dest=Mid.PROBE) if row.dest is State.VALIDATE else row for row in TRAINING.rows]
+    rows = [row for row in rows if row.source is not State.VALIDATE]
+    rows.append(Transition(Mid.PROBE, Trigger.VALIDATED, None, State.TRAIN, (Event.EPOCH_END,)))
+    machine = changed(rows=rows, holds={Mid.PROBE: PREDICTION})
+    guarded = small_engine(answers("stop_predict", lambda run: run.batch_index == 1), machine=machine)
+    run = guarded.fit(batches(2), batches(3), epochs=3)
+    assert (run.outcome, run.epoch, len(run.stops), len(run.history)) == (Outcome.COMPLETED, 3, 3, 3)
+    asked = small_engine(machine=machine)
+    asked.on("predict_batch_end", once=1)(lambda run: run.stop("enough"))
+    run = asked.fit(batches(2), batches(3), epochs=3)
+    assert (run.outcome, run.epoch, run.stops[-1].guard) == (Outcome.STOPPED, 1, Guard.STOP_TRAINING)
 
 
 class Odd(Enum):

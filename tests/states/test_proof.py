@@ -177,6 +177,25 @@ BROKEN: Mapping[str, tuple[Rule, Draft]] = {
         Rule.STOP_TWICE,
         GOOD.instead(1, Row(S.EPOCH, None, G.STOP_TRAINING, S.FETCH, (E.STOP,))),
     ),
+    "a stop that is heard twice at once": (
+        Rule.STOP_TWICE,
+        GOOD.instead(1, Row(S.EPOCH, None, G.STOP_TRAINING, S.STOPPING, (E.STOP, E.STOP))).plus(STOPPING),
+    ),
+    "a stop of a held machine behind which it is entered again": (
+        Rule.STOP_TWICE,
+        HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.EPOCH)),
+    ),
+    "a validation behind a stop that would be stopped as well": (
+        Rule.STOP_TWICE,
+        evolve(
+            GOOD.instead(1, Row(S.EPOCH, None, G.STOP_TRAINING, S.VALIDATE)).plus(
+                Row(S.VALIDATE, T.VALIDATED, None, S.STOPPING),
+                Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.STOPPING),
+                STOPPING,
+            ),
+            holds=((S.VALIDATE, EVALUATION),),
+        ),
+    ),
     "a stop of a held machine that is heard again": (
         Rule.STOP_TWICE,
         HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.STOPPING, (E.STOP,)), STOPPING),
@@ -245,6 +264,9 @@ SHOWN: Mapping[str, tuple[int, str]] = {
     "a machine held where nothing is reported": (1, "idle fit_asked -> epoch: train_begin"),
     "a stop of a held machine that nobody takes": (3, "fetch updates_spent -> validate"),
     "a stop after which the run goes on and may stop": (2, "epoch [stop_training] -> fetch: stop"),
+    "a stop that is heard twice at once": (2, "epoch [stop_training] -> stopping: stop, stop"),
+    "a stop of a held machine behind which it is entered again": (4, "validate validation_stopped -> epoch"),
+    "a validation behind a stop that would be stopped as well": (2, "epoch [stop_training] -> validate"),
     "a stop of a held machine that is heard again": (4, "validate validation_stopped -> stopping: stop"),
     "a state without rows": (3, "fetch updates_spent -> close"),
     "a way round that never leads home": (3, "fetch updates_spent -> close"),
@@ -355,6 +377,31 @@ def test_the_rows_that_stop_for_good_are_those_after_which_no_cycle_is_in_reach(
 def test_a_held_machine_whose_stops_end_the_one_around_it_keeps_every_rule() -> None:
     draft = HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.STOPPING), STOPPING)
     assert draft.build().holds == {S.VALIDATE: EVALUATION}
+
+
+def test_a_stop_two_machines_down_is_taken_too() -> None:
+    """The machine between does not ask `stop_training` itself."""
+    between = Machine(
+        name="between",
+        initial=S.IDLE,
+        finals=(S.DONE,),
+        rows=(
+            Row(S.IDLE, T.EVALUATION_ASKED, None, S.VALIDATE),
+            Row(S.VALIDATE, T.VALIDATED, None, S.DONE),
+            Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.DONE),
+        ),
+        holds={S.VALIDATE: EVALUATION},
+    )
+    (offence,) = offences_of(evolve(HOLDING, holds=((S.VALIDATE, between),)).build)
+    assert offence.rule is Rule.HELD_STOP
+    assert "validate holds between, which can stop the whole run" in offence.text
+
+
+def test_a_held_machine_that_says_nothing_of_its_stop_leaves_that_to_the_one_around_it() -> None:
+    rows = [evolve(row, heard=()) if E.STOP in row.events else row for row in EVALUATION.rows]
+    quiet = evolve(EVALUATION, name="quiet", rows=rows)
+    told = HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.STOPPING, (E.STOP,)), STOPPING)
+    assert evolve(told, holds=((S.VALIDATE, quiet),)).build().name == "small"
 
 
 def test_a_machine_can_be_copied_and_pickled() -> None:
