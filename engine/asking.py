@@ -93,7 +93,7 @@ def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]
     def ask(run: Run) -> bool:
         asked: Wish = getattr(run, wish)
         if asked.reason is not None and asked.epoch in (-1, run.epoch) and (latched or not run.stopping):
-            return _granted(run, row, guard, asked.who, asked.reason)
+            return _granted(run, row, guard, ASKED, asked.reason)
         for who, answer in answers:
             verdict = answer(run)
             if verdict is True:
@@ -107,15 +107,20 @@ def _ask_stop(row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]
 
 
 def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> bool:
-    """Record a stop.  One of the whole run is latched; one of an epoch, or of a user's own kind, is done with."""
+    """Record a stop.  One of the whole run is latched, and recorded once; any other is done with."""
+    latched = guard is Guard.STOP_TRAINING
+    run.stopping = run.stopping or latched or row in run.machine.stops
+    if latched and run.wish.granted:
+        return True
     run.stops.append(Verdict(guard, who, row, reason, run.epoch, run.batch_index, run.updates))
-    run.stopping = run.stopping or guard is Guard.STOP_TRAINING or row in run.machine.stops
     if guard in OF_THE_EPOCH:
         run.epoch_wish.reason = None
-    if guard is Guard.STOP_TRAINING:
-        run.wish.who, run.wish.reason = who, reason
+    if latched:
+        run.wish.reason, run.wish.granted = reason, True
         for outer in run.around:  # their tables end for it: `prove` sees to that
             outer.stopping = True
+    elif run.stopping and run.parent is None:  # what comes behind is asked for, and not to be stopped
+        run.wish.reason = None
     return True
 
 

@@ -43,7 +43,7 @@ def fetch(run: Run) -> Enum:
 
 
 def to_device(value: Any, device: torch.device) -> Any:  # noqa: ANN401  # a batch may be anything
-    """A batch with all its tensors on the device; its containers are new ones of the types that they were.
+    """A batch with all its tensors on the device; its lists and dicts are new ones of the types that they were.
 
     So a callback may put something else into `run.inputs["pixels"]`, and the loader's own batch is as it was.
 

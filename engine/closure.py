@@ -1,9 +1,11 @@
 """How does an optimizer step that evaluates the loss anew?  One with a closure, such as LBFGS."""
 
 import inspect
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+import torch
 from attrs import define, field, frozen
 from torch import Tensor, optim
 
@@ -14,7 +16,7 @@ from states import Trigger
 
 @frozen(eq=False)
 class Made:
-    """A value as an action made it, to be compared later: another one, or one that was written into, is changed."""
+    """A value as an action left it, to be compared later: another one, or one that was written into, is changed."""
 
     value: Any = None
     version: int = -1
@@ -38,74 +40,82 @@ class Closing:
     """The actions of a machine whose optimizer evaluates the loss several times for one step.
 
     The closure's first call returns the loss that is there already; later calls compute it anew, unheard: with the
-    actions alone, so nothing that a callback makes of output, loss or gradients would be in them.  That is refused; so
-    are gradients of more than one batch.  (What every evaluation shall do belongs into an action, or into a hook of a
-    parameter.)
+    actions alone, so nothing that a callback makes of the batch, its output, loss or gradients behind the action that
+    uses or makes them would be in all of them.  That is refused; so are gradients of more than one batch.
+
+    Cost: per step a copy of the gradients and a comparison, which waits for the device, as LBFGS does itself.
     """
 
     forward_before: Do
     loss_before: Do
     backward_before: Do
-    # What the actions made of the batch in hand.
-    _output: Made = field(factory=Made)
-    _loss: Made = field(factory=Made)
-    _gradients: tuple[Made, ...] = ()
-    # Whether gradients of an earlier step are in them.
+    # What the actions used and made of the batch in hand, by the name of the run's field.
+    _made: dict[str, Made] = field(factory=dict)
+    # Copies of the gradients as they were made.
+    _gradients: tuple[Tensor, ...] = ()
+    # Whether gradients of something else are in them.
     _kept: bool = False
 
     def forward(self, run: Run) -> Enum:
-        """The action of FORWARD; what it made is remembered."""
+        """The action of FORWARD; what it used and made is remembered."""
         trigger = self.forward_before(run)
-        self._output = Made.of(run.output)
+        self._made = {"inputs": Made.of(run.inputs), "output": Made.of(run.output)}
         return trigger
 
     def loss(self, run: Run) -> Enum:
-        """The action of LOSS; what it made is remembered."""
-        if not self._output.is_still(run.output):
-            raise _changed(run, "output")
+        """The action of LOSS; what it used and made is remembered."""
+        self._check(run)
         trigger = self.loss_before(run)
-        self._loss = Made.of(run.loss)
+        self._made.update({name: Made.of(getattr(run, name)) for name in ("output", "targets", "loss")})
         return trigger
 
     def backward(self, run: Run) -> Enum:
         """The action of BACKWARD; what it made is remembered."""
+        self._check(run)
         trigger = self.backward_before(run)
-        self._gradients = tuple(map(Made.of, gradients(run)))
+        self._made["loss"] = Made.of(run.loss)
+        self._gradients = tuple(gradient.clone() for gradient in gradients(run))
         return trigger
 
     def fresh_backward(self, run: Run) -> Enum:
         """The engine's own action of BACKWARD, which adds to what is there."""
         if run.window == 0:
-            self._kept = any(bool(gradient.count_nonzero()) for gradient in gradients(run))
+            self._kept = any(bool(_dense(gradient).any()) for gradient in gradients(run))
         return self.backward(run)
 
     def step(self, run: Run) -> Enum:
         """The action of STEP."""
         assert run.optimizer is not None, "an optimizer that needs a closure is there"
-        self._check(run)
+        self._check_gradients(run)
         first, output, fresh = run.loss, run.output, True
+        parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+        made_at = list(map(_version, parameters))
 
         def closure() -> Tensor:
             nonlocal fresh
-            if not fresh:
+            if not fresh or made_at != list(map(_version, parameters)):  # some move before they call it
                 self._evaluate(run)
             fresh = False
             return run.loss  # type: ignore[no-any-return]  # the loss function's result
 
         run.optimizer.step(closure)  # type: ignore[arg-type]  # a closure returns a tensor
-        run.loss, run.output = first, output
+        run.loss, run.output, self._gradients = first, output, ()
         return Trigger.WEIGHTS_MOVED
 
     def _check(self, run: Run) -> None:
-        """Refuse what the first evaluation alone would have in it."""
+        """Refuse what the first evaluation, or the later ones, would have alone."""
+        for name, made in self._made.items():
+            if not made.is_still(getattr(run, name)):
+                raise _changed(run, name)
+
+    def _check_gradients(self, run: Run) -> None:
         if run.window > 1:
             raise _one_batch_alone(run, f"{run.window} batches were accumulated", "accumulate")
         if self._kept:
-            raise _one_batch_alone(run, "the gradients of an earlier step were kept", "skip_zero_grad")
-        if not self._loss.is_still(run.loss):
-            raise _changed(run, "loss")
+            raise _one_batch_alone(run, "gradients were left from before this batch", "skip_zero_grad")
+        self._check(run)
         now = tuple(gradients(run))
-        if len(now) != len(self._gradients) or not all(map(Made.is_still, self._gradients, now)):
+        if len(now) != len(self._gradients) or not all(map(_same, now, self._gradients)):
             raise _changed(run, "gradients")
 
     def _evaluate(self, run: Run) -> None:
@@ -114,6 +124,15 @@ class Closing:
         self.forward(run)
         self.loss(run)
         self.backward(run)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two gradients are equal; what is not a number equals itself here."""
+    return torch.allclose(_dense(one), _dense(other), rtol=0.0, atol=0.0, equal_nan=True)
 
 
 def flush_refused(run: Run) -> Enum:
@@ -135,12 +154,15 @@ def _one_batch_alone(run: Run, what: str, guard: str) -> OptimizerRefused:
     return OptimizerRefused(
         f"{type(run.optimizer).__name__} evaluates the loss anew, and {what} in {run.where}",
         allowed="gradients of one batch, for optimizers that need a closure",
-        instead=f"take the guard `{guard}` away, use an optimizer without a closure, or replace the actions that step",
+        instead=f"take the guard `{guard}` away, or whatever else computes gradients between two batches; use an "
+        "optimizer without a closure; or replace the actions that step",
     )
 
 
-# Where what a callback has changed can be made so that every evaluation has it.
-_WHERE = {
+# Where what was changed can be made so that every evaluation has it.
+_WHERE: Mapping[str, str] = {
+    "inputs": "change them in batch_begin or forward_begin",
+    "targets": "change them in loss_begin or before",
     "output": "compute it in the action: actions={State.FORWARD: output_from(lambda run: ...)}",
     "loss": "compute it in the action: actions={State.LOSS: loss_from(lambda run: ...)}",
     "gradients": "change them in a hook, which every evaluation runs: parameter.register_hook(lambda gradient: ...)",
@@ -148,8 +170,9 @@ _WHERE = {
 
 
 def _changed(run: Run, what: str) -> OptimizerRefused:
+    thing, optimizer = "the gradients" if what == "gradients" else f"run.{what}", type(run.optimizer).__name__
     return OptimizerRefused(
-        f"a callback changed the {what}, and {type(run.optimizer).__name__} evaluates the loss anew without that",
-        allowed="output, loss and gradients as the actions made them",
+        f"{thing} changed behind the action that used or made it, and {optimizer} evaluates the loss anew without that",
+        allowed="inputs, targets, output, loss and gradients as the actions left them",
         instead=_WHERE[what],
     )

@@ -169,8 +169,8 @@ class Engine:
 
         The model is in evaluation mode and no gradient is recorded; each module's own mode is put back.  Callbacks
         are not asked `stop_training` here: what has stopped a training must not stop the test after it.  What runs is
-        the machine that VALIDATE holds, or else the first held one that computes losses and records no gradients; if
-        there is none, EVALUATION.
+        the machine that VALIDATE holds, or another that a state holds, if it computes losses and no gradients; if there
+        is none, EVALUATION.
 
         Example:
             >>> import torch
@@ -179,11 +179,11 @@ class Engine:
             {'valid_loss': 1.0}
         """
         check_loader("loader", loader)
-        holds = self.machine.holds
-        judges = (held for held in holds.values() if State.LOSS in held.states and not held.gradients)
-        machine = holds.get(State.VALIDATE) or next(judges, EVALUATION)
+        machine = self._evaluation
         check_loss((machine,), self.loss_fn, self.actions)
-        return self._go(self._run(machine, loader))
+        run = self._run(machine, loader)
+        run.valid_loader = loader  # for what it may hold
+        return self._go(run)
 
     def predict(self, loader: Loader) -> Any:  # noqa: ANN401  # whatever the model gives
         """Give the model's outputs for all batches, put together along the first dimension, on the model's device.
@@ -394,6 +394,12 @@ class Engine:
 
     def _prove(self, machine: Machine) -> Proof:
         return prove(machine, self._kit.reports(machine))
+
+    @property
+    def _evaluation(self) -> Machine:
+        holds = self.machine.holds
+        held = (holds[state] for state in sorted(holds, key=lambda state: state is not State.VALIDATE))
+        return next((m for m in held if State.LOSS in m.states and not m.gradients), EVALUATION)
 
     @property
     def _kit(self) -> Kit:

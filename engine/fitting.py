@@ -8,7 +8,7 @@ from engine.actions import LOOKS_AT, Action
 from engine.errors import ArgumentRefused, CallbackRefused, hint
 from engine.listeners import check_signature
 from engine.run import Do
-from states import Machine, State, Trigger
+from states import Guard, Machine, State, Trigger
 from states.errors import shown, typed
 from states.names import name_of
 
@@ -127,12 +127,17 @@ def check_validation(
         )
 
 
+def _leads_round(guard: Enum | None) -> bool:
+    """Whether a guard may be there to lead round a validation: the engine's own ones decide other things, but one."""
+    return guard is Guard.SKIP_VALIDATE or not isinstance(guard, Guard)
+
+
 def _leads(machine: Machine, state: Enum, given: Mapping[Any, object], answered: Collection[Enum]) -> set[Enum]:
     """Where one comes to from a state, unless an action or a guard that may look at the loader decides that."""
     groups = [rows for (source, _), rows in machine.groups.items() if source is state]
     if len(groups) > 1 and (state in given or state not in _BLIND):
         return set()
-    decided = [rows for rows in groups if any(row.guard in answered for row in rows)]
+    decided = [rows for rows in groups if any(row.guard in answered and _leads_round(row.guard) for row in rows)]
     return {rows[-1].dest for rows in groups if rows not in decided and rows[-1].trigger is not Trigger.UPDATES_SPENT}
 
 

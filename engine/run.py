@@ -9,7 +9,7 @@ from attrs import define, field
 from torch import Tensor, device, nn, optim
 
 from engine.errors import ArgumentRefused, LoaderRefused
-from engine.outcome import ASKED, Outcome, Tally, Verdict
+from engine.outcome import Outcome, Tally, Verdict
 from states import Machine, Transition
 from states.errors import shown
 from states.names import OF_THE_EPOCH, name_of
@@ -27,8 +27,8 @@ class Wish:
     """A stop that was asked for; one of the whole run stays here when granted, so that nobody can take it back."""
 
     reason: str | None = None
-    # Who asked, or gave the yes that is latched.
-    who: str = ASKED
+    # Whether it was granted, by `stop_training`: it answers that guard from then on.
+    granted: bool = False
     # In which epoch, where a stop of the epoch was asked for: it is void in all others.
     epoch: int = -1
 

@@ -185,6 +185,11 @@ def _holds(machine: "Machine", paths: Paths) -> Iterator[Offence]:
         elif _can_stop(held) and (state, Trigger.VALIDATION_STOPPED) not in machine.groups:
             text = f"{name} holds {held.name}, which can stop the whole run, and no row takes validation_stopped there"
             yield Offence(Rule.HELD_STOP, text, way)
+        for inner in (held, *held.within):
+            for row in inner.rows:
+                if Event.STOP in row.events and row.guard is not Guard.STOP_TRAINING:
+                    text = f"{name} holds {inner.name}, and {row} is no stop of the whole run: let it not hear stop"
+                    yield Offence(Rule.HELD_STOP, text, way)
 
 
 def _can_stop(machine: "Machine") -> bool:
@@ -193,40 +198,43 @@ def _can_stop(machine: "Machine") -> bool:
 
 
 def _stops(machine: "Machine", paths: Paths) -> Iterator[Offence]:
-    """A stop of the whole run is granted and heard once; nothing that asks for one comes behind it."""
+    """A stop of the whole run is heard once, and no machine is entered behind it that would be stopped at once."""
     for row in machine.rows:
-        inside = machine.holds.get(row.source) if row.trigger is Trigger.VALIDATION_STOPPED else None
-        tells = [m for m in (inside, *inside.within) if Event.STOP in m.events] if inside else []
-        again = next(_again(machine, row, bool(tells) or Event.STOP in row.events), "")
-        if tells and Event.STOP in row.events:
-            again = f"stop is heard here, and was in {tells[0].name}"
-        elif row.events.count(Event.STOP) > 1:
-            again = "stop is heard more than once"
-        if again:
+        if again := next(_again(machine, row), ""):
             yield Offence(Rule.STOP_TWICE, f"{row}: {again}", paths.paths.get(row, (row,)))
 
 
-def _again(machine: "Machine", row: Transition, heard: bool) -> Iterator[str]:
-    """What is told or asked a second time behind a row that stops the run."""
-    held = row.trigger is Trigger.VALIDATION_STOPPED and row.source in machine.holds
-    stops = held or row.guard is Guard.STOP_TRAINING or row in machine.stops
-    for later in _rows_after(machine, row):
-        inner = machine.holds.get(later.source)
-        if heard and Event.STOP in later.events:
+def _again(machine: "Machine", row: Transition) -> Iterator[str]:
+    """What is told a second time at a row or behind it."""
+    inside = machine.holds.get(row.source) if row.trigger is Trigger.VALIDATION_STOPPED else None
+    tells = [inner for inner in (inside, *inside.within) if Event.STOP in inner.events] if inside else []
+    here = row.events.count(Event.STOP)
+    if tells and here:
+        yield f"stop is heard here, and was in {tells[0].name}"
+    elif here > 1:
+        yield "stop is heard more than once"
+    latched = inside is not None or row.guard is Guard.STOP_TRAINING
+    for later in _rows_after(machine, row, latched=latched):
+        held = machine.holds.get(later.source)
+        if (tells or here) and Event.STOP in later.events:
             yield f"stop was heard by then, and is again at {later}"
-        elif stops and inner is not None and _can_stop(inner):
-            yield f"behind it {name_of(later.source)} holds {inner.name}, whose stop_training would be answered at once"
+        elif latched and held is not None and _can_stop(held):
+            yield f"behind it {name_of(later.source)} holds {held.name}, whose stop_training would be answered at once"
 
 
-def _rows_after(machine: "Machine", row: Transition) -> Iterator[Transition]:
-    """The rows that may be taken behind one, nearest first."""
+def _rows_after(machine: "Machine", row: Transition, *, latched: bool) -> Iterator[Transition]:
+    """The rows that may be taken behind one, nearest first; none below a `stop_training` that is answered already."""
     seen, queue = {row.dest}, deque([row.dest])
     while queue:
-        for following in machine.rows_from(queue.popleft()):
-            yield following
-            if following.dest not in seen:
-                seen.add(following.dest)
-                queue.append(following.dest)
+        state = queue.popleft()
+        for rows in (rows for (source, _), rows in machine.groups.items() if source is state):
+            guards = [row.guard for row in rows]
+            answered = latched and Guard.STOP_TRAINING in guards
+            for following in rows[: guards.index(Guard.STOP_TRAINING) + 1] if answered else rows:
+                yield following
+                if following.dest not in seen:
+                    seen.add(following.dest)
+                    queue.append(following.dest)
 
 
 def _unchecked(value: object) -> object:

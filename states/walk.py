@@ -63,7 +63,8 @@ class Plan:
 
     def held(self) -> "Plan":
         """The plan of a machine that a state holds: its only loader is the validation loader."""
-        return Plan(epochs=1, batches=self.valid_batches or 0, reports=self.reports)
+        batches = self.valid_batches or 0
+        return Plan(epochs=1, batches=batches, valid_batches=self.valid_batches, reports=self.reports)
 
 
 @frozen
@@ -156,6 +157,7 @@ class _Walker:
     answers: Answers
     counters: dict[Counter, int]
     depth: int = 0
+    # Whether `stop_training` was answered with yes: so it is from then on.
     stopped: bool = False
 
     def steps(self) -> Iterator[Step]:
@@ -163,12 +165,11 @@ class _Walker:
         while state not in self.machine.finals:
             held = None
             if inner := self.machine.holds.get(state):
-                held = _Walker(inner, self.plan.held(), self.answers, {**self.counters}, self.depth + 1)
+                held = _Walker(inner, self.plan.held(), self.answers, {**self.counters}, self.depth + 1, self.stopped)
                 yield from held.steps()
             trigger = None if self.machine.decides(state) else self._report(state, held)
             step = self._take(state, trigger)
-            granted = step.row.guard is Guard.STOP_TRAINING or (held is not None and held.stopped)
-            self.stopped = self.stopped or granted
+            self.stopped = self.stopped or step.row.guard is Guard.STOP_TRAINING or (held is not None and held.stopped)
             state = step.row.dest
             yield step
 
@@ -185,7 +186,8 @@ class _Walker:
         for row in rows:
             if row.guard is None:
                 break
-            asked.append((row.guard, self.answers(row.guard, self.counters)))
+            latched = self.stopped and row.guard is Guard.STOP_TRAINING
+            asked.append((row.guard, latched or self.answers(row.guard, self.counters)))
             if asked[-1][1]:
                 break
         heard = self._hear(row.heard, row.dest)
@@ -228,6 +230,6 @@ class _Walker:
         if state is State.CLOSE:
             return Trigger.NO_VALIDATION if plan.valid_batches is None else Trigger.VALIDATION_DUE
         if held is not None:
-            return Trigger.VALIDATION_STOPPED if held.stopped else Trigger.VALIDATED
+            return Trigger.VALIDATION_STOPPED if held.stopped and not self.stopped else Trigger.VALIDATED
         msg = f"{name_of(state)} can report several triggers: say which with Plan(reports={{...}})"
         raise StateloopError(msg)

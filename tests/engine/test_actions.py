@@ -764,7 +764,7 @@ def test_an_optimizer_with_a_closure_refuses_a_loss_that_it_could_not_evaluate_a
     engine = with_lbfgs(hears(event, put))
     before = weights_of(engine.model)
     with refuses(
-        OptimizerRefused, f"a callback changed the {what}, and LBFGS evaluates the loss anew without", f"{what}_from"
+        OptimizerRefused, f"run.{what} changed behind the action", "LBFGS evaluates the loss anew", f"{what}_from"
     ):
         engine.fit(batches(2))
     assert same(before, weights_of(engine.model))
@@ -785,7 +785,12 @@ def _swap(run: Run) -> None:
 @pytest.mark.parametrize(
     ("event", "change", "what"),
     [
-        ("loss_end", _in_place, "loss"),
+        ("loss_end", _in_place, "run.loss"),
+        ("forward_end", lambda run: run.output.mul_(2), "run.output"),
+        ("forward_end", lambda run: setattr(run, "inputs", run.inputs * 2), "run.inputs"),
+        ("loss_end", lambda run: setattr(run, "targets", run.targets * 2), "run.targets"),
+        ("loss_end", lambda run: run.targets.mul_(2), "run.targets"),
+        ("step_begin", lambda run: run.model.weight.grad.data.clamp_(-1e-3, 1e-3), "gradients"),
         ("step_begin", _clip, "gradients"),
         ("backward_end", _swap, "gradients"),
         ("step_begin", lambda run: run.optimizer.zero_grad(), "gradients"),
@@ -796,9 +801,71 @@ def test_an_optimizer_with_a_closure_refuses_what_was_changed_in_place_too(
 ) -> None:
     engine = with_lbfgs(hears(event, change))
     before = weights_of(engine.model)
-    with refuses(OptimizerRefused, f"a callback changed the {what}, and LBFGS evaluates the loss anew without"):
+    with refuses(OptimizerRefused, f"{what} changed behind the action", "LBFGS evaluates the loss anew without that"):
         engine.fit(batches(2))
     assert same(before, weights_of(engine.model))
+
+
+def test_an_optimizer_with_a_closure_allows_what_changes_nothing_and_what_an_action_does() -> None:
+    """The norm of the gradients is often read by a clip that clips nothing; a penalty may be added by BACKWARD."""
+    engine = with_lbfgs()
+    engine.on("step_begin")(lambda run: nn.utils.clip_grad_norm_(run.model.parameters(), float("inf")))
+    assert engine.fit(batches(3)).updates == 3
+
+    def penalised(run: Run) -> Trigger:
+        run.loss = run.loss + run.model.weight.pow(2).sum()
+        run.loss.backward()
+        return Trigger.GRADS_READY
+
+    own = with_lbfgs(actions={State.BACKWARD: penalised})
+    by_loss = with_lbfgs(
+        actions={State.LOSS: loss_from(lambda run: mse_loss(run.output, run.targets) + run.model.weight.pow(2).sum())}
+    )
+    assert own.fit(batches(3)).updates == by_loss.fit(batches(3)).updates == 3
+    assert same(weights_of(own.model), weights_of(by_loss.model))
+
+
+@pytest.mark.parametrize("to_none", [False, True])
+def test_an_optimizer_with_a_closure_takes_sparse_gradients(to_none: bool) -> None:
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Embedding(10, 2, sparse=True), nn.Flatten(), nn.Linear(4, 1))
+
+    def clear(run: Run) -> Trigger:
+        run.optimizer.zero_grad(set_to_none=to_none)
+        return Trigger.GRADS_CLEARED
+
+    loader = [(torch.tensor([[1, 2], [3, 4]]), torch.ones(2, 1)), (torch.tensor([[1, 5], [6, 4]]), torch.zeros(2, 1))]
+    plain, mine = model(), model()
+    closure_loop(plain, optim.LBFGS(plain.parameters(), max_iter=4), loader, epochs=2)
+    optimizer = optim.LBFGS(mine.parameters(), max_iter=4)
+    small_engine(model=mine, optimizer=optimizer, actions={State.ZERO_GRAD: clear}).fit(loader, epochs=2)
+    assert same(weights_of(plain), weights_of(mine))
+
+
+class LookAhead(optim.Optimizer):
+    """Moves the weights before it evaluates the loss."""
+
+    def __init__(self, parameters: Iterator[nn.Parameter]) -> None:
+        super().__init__(parameters, {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:
+        parameters = self.param_groups[0]["params"]
+        for parameter in parameters:
+            parameter.mul_(0.5)
+        with torch.enable_grad():
+            loss = closure()
+        for parameter in parameters:
+            parameter.sub_(parameter.grad)
+        return loss
+
+
+def test_an_optimizer_that_moves_before_it_calls_its_closure_is_given_the_loss_of_where_it_is() -> None:
+    plain, model = small_model(), small_model()
+    closure_loop(plain, LookAhead(plain.parameters()), batches(3), epochs=1)
+    small_engine(model=model, optimizer=LookAhead(model.parameters())).fit(batches(3))
+    assert same(weights_of(plain), weights_of(model))
 
 
 def test_a_hook_of_a_parameter_changes_the_gradients_of_every_evaluation() -> None:

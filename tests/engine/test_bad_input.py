@@ -864,7 +864,7 @@ def test_an_optimizer_with_a_closure_refuses_gradients_that_were_kept() -> None:
     model = small_model()
     keep = answers("skip_zero_grad", lambda run: run.batches_done == 0)
     engine = small_engine(keep, model=model, optimizer=optim.LBFGS(model.parameters()))
-    with refuses(OptimizerRefused, "the gradients of an earlier step were kept", "take the guard `skip_zero_grad`"):
+    with refuses(OptimizerRefused, "gradients were left from before this batch", "take the guard `skip_zero_grad`"):
         engine.fit(batches(3))
     assert engine.last_run.updates == 1
     drop = answers("skip_step", lambda run: run.batches_done == 1)  # ... unless they are dropped before the next step

@@ -511,7 +511,11 @@ def test_a_prediction_that_is_held_is_stopped_alone() -> None:
     rows = [evolve(row, dest=Mid.PROBE) if row.dest is State.VALIDATE else row for row in TRAINING.rows]
     rows = [row for row in rows if row.source is not State.VALIDATE]
     rows.append(Transition(Mid.PROBE, Trigger.VALIDATED, None, State.TRAIN, (Event.EPOCH_END,)))
-    machine = changed(rows=rows, holds={Mid.PROBE: PREDICTION})
+    quiet = [evolve(row, dest=State.DONE, heard=(Event.PREDICT_END,)) if row.guard else row for row in PREDICTION.rows]
+    quiet = [row for row in quiet if row.source is not State.STOPPING]
+    with pytest.raises(MachineRefused, match=r"predict \[stop_predict\] -> stopping: stop is no stop of the whole run"):
+        changed(rows=rows, holds={Mid.PROBE: PREDICTION})
+    machine = changed(rows=rows, holds={Mid.PROBE: evolve(PREDICTION, name="quiet", rows=quiet)})
     guarded = small_engine(answers("stop_predict", lambda run: run.batch_index == 1), machine=machine)
     run = guarded.fit(batches(2), batches(3), epochs=3)
     assert (run.outcome, run.epoch, len(run.stops), len(run.history)) == (Outcome.COMPLETED, 3, 3, 3)

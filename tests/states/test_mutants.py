@@ -145,7 +145,10 @@ def killed_by(mutant: Mutant) -> str:
     alone = (objection(machine, run) for run in right_runs(machine.name, *PLANS[machine.name]))
     held: list[str] = []
     if machine.name == EVALUATION.name:
-        holder = evolve(TRAINING, holds={S.VALIDATE: machine})
+        try:
+            holder = evolve(TRAINING, holds={S.VALIDATE: machine})
+        except MachineRefused:
+            return "proof"
         held = (objection(holder, run) for run in right_runs(holder.name, HELD))
     return next(filter(None, chain(alone, held)), "")
 

@@ -183,7 +183,9 @@ BROKEN: Mapping[str, tuple[Rule, Draft]] = {
     ),
     "a stop of a held machine behind which it is entered again": (
         Rule.STOP_TWICE,
-        HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.EPOCH)),
+        HOLDING.instead(1, Row(S.EPOCH, None, G.STOP_EPOCH, S.DONE, (E.TRAIN_END,))).plus(
+            Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.EPOCH)
+        ),
     ),
     "a validation behind a stop that would be stopped as well": (
         Rule.STOP_TWICE,
@@ -377,6 +379,17 @@ def test_the_rows_that_stop_for_good_are_those_after_which_no_cycle_is_in_reach(
 def test_a_held_machine_whose_stops_end_the_one_around_it_keeps_every_rule() -> None:
     draft = HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.STOPPING), STOPPING)
     assert draft.build().holds == {S.VALIDATE: EVALUATION}
+
+
+def test_what_asks_again_behind_a_stop_is_answered_and_leads_to_the_end() -> None:
+    """The way back to where `stop_training` is asked leads nowhere else any more."""
+    back = HOLDING.plus(Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.EPOCH)).build()
+    assert back.proof.states
+    flushing = [
+        evolve(row, dest=S.WINDOW, heard=()) if row.source is S.EPOCH and row.guard is G.STOP_TRAINING else row
+        for row in TRAINING.rows
+    ]
+    assert evolve(TRAINING, name="flushing", rows=flushing).proof.states  # CLOSE asks before it validates
 
 
 def test_a_stop_two_machines_down_is_taken_too() -> None:
