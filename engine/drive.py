@@ -108,8 +108,8 @@ def _hear_all(run: Run, left: Iterable[Hear]) -> None:
 
 def _note(run: Run, state: Enum, recent: Iterable[Transition]) -> str:
     where = f"{name_of(state)} (epoch {run.epoch}, batch {run.batch_index}, update {run.updates})"
-    rows = [f"\n    {row}" for row in recent] or ["none yet"]
-    return f"while {run.machine.name} was in {where}; its last transitions: {''.join(rows)}"
+    rows = "".join(f"\n    {row}" for row in recent) or " none yet"
+    return f"while {run.machine.name} was in {where}; its last transitions:{rows}"
 
 
 def finish(run: Run) -> None:

@@ -303,4 +303,6 @@ def visible(name: str) -> str:
         >>> print(visible("two\nlines"))
         two\nlines
     """
+    if name.isprintable():
+        return name
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
