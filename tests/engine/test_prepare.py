@@ -492,6 +492,67 @@ def test_a_validation_behind_a_stop_or_a_last_update_may_never_come() -> None:
     assert recorder.events.count("stop") == 1
 
 
+def last_probe(trigger: Trigger) -> Machine:
+    """A training that validates once, where its loader is left for this reason."""
+    rows = [evolve(row, dest=Mid.PROBE) if row.trigger is trigger else row for row in TRAINING.rows]
+    rows.append(Transition(Mid.PROBE, Trigger.VALIDATED, None, State.WINDOW))
+    rows.append(Transition(Mid.PROBE, Trigger.VALIDATION_STOPPED, None, State.STOPPING, (Event.EPOCH_END,)))
+    return changed(rows=rows, holds={**TRAINING.holds, Mid.PROBE: EVALUATION})
+
+
+def test_a_validation_that_may_never_come_needs_no_loader() -> None:
+    """Behind updates that are never spent; where a fetch of the user's own decides whether the loader is left."""
+    assert small_engine(machine=last_probe(Trigger.UPDATES_SPENT)).fit(batches(2)).updates == 2
+    with refuses(ArgumentRefused, "comes to probe in any case"):
+        small_engine(machine=last_probe(Trigger.LOADER_DRY)).fit(batches(2))
+    reports = (Trigger.BATCH_READY, Trigger.LOADER_DRY, Trigger.UPDATES_SPENT)
+    own = small_engine(machine=last_probe(Trigger.LOADER_DRY), actions={State.FETCH: Action(own_fetch, reports)})
+    with refuses(LoaderRefused, "valid_loader is None, and changed is in probe"):
+        own.fit(batches(2))
+
+
+def test_a_validation_that_ran_to_its_end_says_so_also_behind_a_stop() -> None:
+    """Whether it was stopped is what was granted in there, not what was before."""
+    calm = [row for row in EVALUATION.rows if State.STOPPING not in (row.source, row.dest)]
+    rows = [
+        evolve(row, dest=Mid.PROBE, heard=(Event.STOP,))
+        if row.source is State.EPOCH and row.guard is Guard.STOP_TRAINING
+        else row
+        for row in TRAINING.rows
+    ]
+    rows.append(Transition(Mid.PROBE, Trigger.VALIDATED, None, State.STOPPING, (Event.EPOCH_END,)))
+    rows.append(Transition(Mid.PROBE, Trigger.VALIDATION_STOPPED, None, State.STOPPING, (Event.EPOCH_END,)))
+    machine = changed(rows=rows, holds={**TRAINING.holds, Mid.PROBE: evolve(EVALUATION, name="calm", rows=calm)})
+    engine = small_engine(machine=machine)
+    engine.on("batch_end", once=1)(lambda run: run.stop("enough"))
+    run = engine.fit(batches(2), batches(2))
+    assert str(run.recent[-2]) == "probe validated -> stopping: epoch_end"
+    listed = engine.dry_run(1, 2, 2, answers={"stop_training": [2]}).lines
+    assert "probe validated -> stopping: epoch_end" in {line.transition for line in listed}
+
+
+def test_a_stop_two_machines_down_is_listed_as_it_happens() -> None:
+    between = Machine(
+        name="between",
+        initial=State.IDLE,
+        finals=(State.DONE,),
+        rows=(
+            Transition(State.IDLE, Trigger.EVALUATION_ASKED, None, State.VALIDATE),
+            Transition(State.VALIDATE, Trigger.VALIDATED, None, State.DONE),
+            Transition(State.VALIDATE, Trigger.VALIDATION_STOPPED, None, State.DONE),
+        ),
+        holds={State.VALIDATE: EVALUATION},
+        gradients=False,
+    )
+    recorder = Recorder()
+    stop = answers("stop_training", lambda run: run.parent is not None and run.batch_index == 1)
+    engine = small_engine(recorder, stop, machine=changed(holds={State.VALIDATE: between}))
+    assert engine.fit(batches(1), batches(3), epochs=2).outcome is Outcome.STOPPED
+    listed = engine.dry_run(2, 1, 3, answers={"stop_training": [5]}).calls()
+    assert [event for event, who in listed if who == "Recorder"] == recorder.events
+    assert engine.evaluate(batches(3)).outcome is Outcome.COMPLETED
+
+
 def test_a_stop_of_the_epoch_is_none_of_the_run_where_there_is_one_epoch_only() -> None:
     """A machine without a loop around its epochs: the rest of its one epoch is done and recorded as ever."""
     rows = []
