@@ -110,14 +110,14 @@ def _granted(run: Run, row: Transition, guard: Enum, who: str, reason: str) -> b
     """Record a stop.  One of the whole run is latched, and recorded once; any other is done with."""
     latched = guard is Guard.STOP_TRAINING
     run.stopping = run.stopping or latched or row in run.machine.stops
-    if latched and run.wish.granted:
+    if latched and any(verdict.guard is guard for verdict in run.stops):
         return True
     run.stops.append(Verdict(guard, who, row, reason, run.epoch, run.batch_index, run.updates))
     if guard in OF_THE_EPOCH:
         run.epoch_wish.reason = None
     if latched:
-        run.wish.reason, run.wish.granted = reason, True
-        for outer in run.around:  # their tables end for it: `prove` sees to that
+        run.wish.reason = reason
+        for outer in run.around:  # it is one of theirs too: `prove` has asked for a row that takes it
             outer.stopping = True
     elif run.stopping and run.parent is None:  # what comes behind is asked for, and not to be stopped
         run.wish.reason = None

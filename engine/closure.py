@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from attrs import define, field, frozen
@@ -18,8 +18,8 @@ from states import Trigger
 class Made:
     """A value as an action left it, to be compared later: another one, or one that was written into, is changed."""
 
-    value: Any = None
-    version: int = -1
+    value: Any
+    version: int
 
     @classmethod
     def of(cls, value: object) -> "Made":
@@ -79,8 +79,7 @@ class Closing:
 
     def fresh_backward(self, run: Run) -> Enum:
         """The engine's own action of BACKWARD, which adds to what is there."""
-        if run.window == 0:
-            self._kept = any(bool(_dense(gradient).any()) for gradient in gradients(run))
+        self._kept = any(bool(_dense(gradient).any()) for gradient in gradients(run))
         return self.backward(run)
 
     def step(self, run: Run) -> Enum:
@@ -99,7 +98,8 @@ class Closing:
             return run.loss  # type: ignore[no-any-return]  # the loss function's result
 
         run.optimizer.step(closure)  # type: ignore[arg-type]  # a closure returns a tensor
-        run.loss, run.output, self._gradients = first, output, ()
+        run.loss, run.output = first, output
+        self._made, self._gradients = {}, ()  # nothing of this batch is held beyond its step
         return Trigger.WEIGHTS_MOVED
 
     def _check(self, run: Run) -> None:
@@ -135,7 +135,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(_dense(one), _dense(other), rtol=0.0, atol=0.0, equal_nan=True)
 
 
-def flush_refused(run: Run) -> Enum:
+def flush_refused(run: Run) -> NoReturn:
     """The action of FLUSH: the batches of the open window are gone."""
     left = "a batch was" if run.window == 1 else f"{run.window} batches were"
     raise _one_batch_alone(run, f"{left} accumulated when the loader was left", "accumulate")

@@ -16,7 +16,7 @@ from torch import Tensor, nn, optim
 from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
-from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation, steps
+from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation, uses_optimizer
 from engine.listeners import (
     Answer,
     Filter,
@@ -137,7 +137,7 @@ class Engine:
         """Train; return the run, with its history, counters and outcome.
 
         Args:
-            train_loader: Any iterable of batches; `(inputs, targets)` unless the forward action was replaced.
+            train_loader: Any iterable of batches, but a tensor; `(inputs, targets)` unless forward was replaced.
             valid_loader: Another one, evaluated at the end of each epoch.
             epochs: Where `run.epoch` ends; `None` goes on until *max_updates*.
             max_updates: The run is complete after this many optimizer steps.
@@ -158,7 +158,7 @@ class Engine:
         check_validation(self.machine, self.actions, who_answers(self._registry.arranged()), valid_loader)
         machines = (self.machine, *(() if valid_loader is None else self.machine.within))
         check_loss(machines, self.loss_fn, self.actions)
-        if steps(machines, self.actions):
+        if uses_optimizer(machines, self.actions):
             check_optimizer(self.model, self.optimizer)
         run = self._run(self.machine, train_loader)
         run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch

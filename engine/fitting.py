@@ -151,7 +151,7 @@ def check_loss(machines: Sequence[Machine], loss_fn: object, given: Mapping[Any,
         )
 
 
-def steps(machines: Sequence[Machine], given: Mapping[Any, object]) -> bool:
+def uses_optimizer(machines: Sequence[Machine], given: Mapping[Any, object]) -> bool:
     """Whether the engine's own actions use the optimizer in one of these machines."""
     using = {State.STEP, State.FLUSH, State.ZERO_GRAD, State.CLEAR} - set(given)
     return any(state in using for machine in machines for state in machine.states)

@@ -27,8 +27,6 @@ class Wish:
     """A stop that was asked for; one of the whole run stays here when granted, so that nobody can take it back."""
 
     reason: str | None = None
-    # Whether it was granted, by `stop_training`: it answers that guard from then on.
-    granted: bool = False
     # In which epoch, where a stop of the epoch was asked for: it is void in all others.
     epoch: int = -1
 

@@ -146,9 +146,9 @@ class Picture:
         name: The machine's name.
         initial: The name of the state in which a run begins.
         page: The outermost box.
-        arrows: The rows, guards in the order of the table, events in that of a run.
+        arrows: The rows, in the order of the table.
         note: The abnormal ends, folded: a line each.
-        calls: The guards and events with a star, in the order of the table.
+        calls: What has a star: guards in the order of the table, then events in that of a run.
     """
 
     name: str
