@@ -566,6 +566,16 @@ def test_what_cannot_be_iterated_is_refused(thing: Any) -> None:
             call(thing)
 
 
+def test_a_tensor_is_no_loader() -> None:
+    """Its rows would be taken for batches, and what is predicted for them be put together to the wrong shape."""
+    engine = small_engine()
+    inputs = torch.ones(5, 2)
+    for call in (engine.fit, engine.evaluate, engine.predict):
+        with nothing_changes(engine.model, engine.optimizer), refuses(LoaderRefused, "is a tensor of shape (5, 2)"):
+            call(inputs)
+    assert engine.predict(inputs.split(2)).shape == (5, 1)
+
+
 @pytest.mark.parametrize("role", ["train_loader", "valid_loader"])
 def test_a_data_set_instead_of_a_loader_is_refused_and_told_of_the_data_loader(role: str) -> None:
     engine = small_engine()
@@ -764,6 +774,12 @@ def test_a_loss_per_sample_is_refused_in_evaluation_too() -> None:
         small_engine(loss_fn=NO_LOSS["vector"][0]).evaluate(batches(2))
 
 
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_training_where_gradients_are_switched_off_is_refused_with_that_reason(off: Callable[[], Any]) -> None:
+    with off(), refuses(LossRefused, "a tensor without a graph", "call fit outside of torch.no_grad()"):
+        small_engine().fit(batches(1))
+
+
 def test_an_error_inside_the_backward_pass_is_raised_as_it_is() -> None:
     class Breaks(torch.autograd.Function):
         @staticmethod
@@ -843,52 +859,6 @@ def test_an_optimizer_that_holds_none_of_the_models_parameters_is_refused() -> N
     still_works(engine)
 
 
-@pytest.mark.parametrize("yes", [[0], [1]], ids=["then a step", "then the end of the epoch"])
-def test_an_optimizer_with_a_closure_refuses_an_accumulated_window(yes: list[int]) -> None:
-    model = small_model()
-    engine = small_engine(
-        answers("accumulate", lambda run: run.batch_index in yes),
-        model=model,
-        optimizer=optim.LBFGS(model.parameters()),
-    )
-    with refuses(
-        OptimizerRefused, "LBFGS evaluates the loss anew", "gradients of one batch", "take the guard `accumulate`"
-    ):
-        engine.fit(batches(2))
-    assert engine.last_run.updates == yes[0]
-    assert engine.last_run.state is State.FAILED
-
-
-def test_an_optimizer_with_a_closure_refuses_gradients_that_were_kept() -> None:
-    """The closure's first call would have them in its gradients, and the later calls would not."""
-    model = small_model()
-    keep = answers("skip_zero_grad", lambda run: run.batches_done == 0)
-    engine = small_engine(keep, model=model, optimizer=optim.LBFGS(model.parameters()))
-    with refuses(OptimizerRefused, "gradients were left from before this batch", "take the guard `skip_zero_grad`"):
-        engine.fit(batches(3))
-    assert engine.last_run.updates == 1
-    drop = answers("skip_step", lambda run: run.batches_done == 1)  # ... unless they are dropped before the next step
-    again = small_engine(keep, drop, model=model, optimizer=optim.LBFGS(model.parameters()))
-    assert again.fit(batches(3)).updates == 2
-
-
-def test_an_optimizer_with_a_closure_may_be_stepped_by_actions_of_ones_own() -> None:
-    model = small_model()
-    optimizer = optim.LBFGS(model.parameters())
-
-    def step(run: Run) -> Enum:
-        optimizer.step(lambda: run.loss)
-        return Trigger.WEIGHTS_MOVED
-
-    engine = small_engine(
-        answers("accumulate", lambda run: True),
-        model=model,
-        optimizer=optimizer,
-        actions={State.STEP: step, State.FLUSH: step},
-    )
-    assert engine.fit(batches(2)).updates == 1
-
-
 # --- Metrics ----------------------------------------------------------------------------------------------------------
 
 
@@ -935,6 +905,22 @@ def test_a_metric_that_gives_no_number_is_refused(metric: Any, phrases: tuple[st
     assert engine.last_run.outcome is Outcome.FAILED
 
 
+def test_what_a_metric_raises_names_the_metric_and_what_it_was_not_given() -> None:
+    def right(output: Tensor, target: Tensor) -> Tensor:
+        return (output == target).float().mean()
+
+    engine = small_engine(
+        metrics={"right": right},
+        actions={
+            State.FORWARD: output_from(lambda run: run.model(run.inputs["x"])),
+            State.LOSS: loss_from(lambda run: run.output.mean()),
+        },
+    )
+    with pytest.raises(AttributeError) as raised:
+        engine.fit([{"x": torch.ones(3, 2)}])
+    assert "while the metric train_right was computed; the batch was no pair" in raised.value.__notes__[0]
+
+
 # --- Guards -----------------------------------------------------------------------------------------------------------
 
 NO_BOOL = [1, 0, None, "yes", 1.0, np.bool_(True), np.bool_(False), torch.tensor(True), torch.tensor(False)]
@@ -956,48 +942,6 @@ def test_a_guard_that_answers_no_bool_is_refused(guard: str, verdict: object, ch
 
 
 # --- A run inside a run -----------------------------------------------------------------------------------------------
-
-
-def test_a_tensor_is_no_loader() -> None:
-    """Its rows would be taken for batches, and what is predicted for them be put together to the wrong shape."""
-    engine = small_engine()
-    inputs = torch.ones(5, 2)
-    for call in (engine.fit, engine.evaluate, engine.predict):
-        with nothing_changes(engine.model, engine.optimizer), refuses(LoaderRefused, "is a tensor of shape (5, 2)"):
-            call(inputs)
-    assert engine.predict(inputs.split(2)).shape == (5, 1)
-
-
-def test_what_a_metric_raises_names_the_metric_and_what_it_was_not_given() -> None:
-    def right(output: Tensor, target: Tensor) -> Tensor:
-        return (output == target).float().mean()
-
-    engine = small_engine(
-        metrics={"right": right},
-        actions={
-            State.FORWARD: output_from(lambda run: run.model(run.inputs["x"])),
-            State.LOSS: loss_from(lambda run: run.output.mean()),
-        },
-    )
-    with pytest.raises(AttributeError) as raised:
-        engine.fit([{"x": torch.ones(3, 2)}])
-    assert "while the metric train_right was computed; the batch was no pair" in raised.value.__notes__[0]
-
-
-@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
-def test_a_training_where_gradients_are_switched_off_is_refused_with_that_reason(off: Callable[[], Any]) -> None:
-    with off(), refuses(LossRefused, "a tensor without a graph", "call fit outside of torch.no_grad()"):
-        small_engine().fit(batches(1))
-
-
-def test_a_run_that_dies_before_its_first_transition_says_so() -> None:
-    def fail(run: Run) -> Enum:
-        msg = "on purpose"
-        raise ValueError(msg)
-
-    with pytest.raises(ValueError, match="on purpose") as raised:
-        small_engine(actions={State.IDLE: fail}).fit(batches(1))
-    assert raised.value.__notes__[0].endswith("its last transitions: none yet")
 
 
 def test_a_second_thread_is_refused_while_the_first_one_runs_the_engine() -> None:
@@ -1225,6 +1169,16 @@ def test_an_action_that_reports_what_is_not_allowed_is_refused(reported: Any, ch
     assert "in forward (epoch 0, batch 0, update 0)" in text
     assert "allowed:  output_ready" in text
     assert "return one of these members themselves" in text
+
+
+def test_a_run_that_dies_before_its_first_transition_says_so() -> None:
+    def fail(run: Run) -> Enum:
+        msg = "on purpose"
+        raise ValueError(msg)
+
+    with pytest.raises(ValueError, match="on purpose") as raised:
+        small_engine(actions={State.IDLE: fail}).fit(batches(1))
+    assert raised.value.__notes__[0].endswith("its last transitions: none yet")
 
 
 # --- StopIteration ----------------------------------------------------------------------------------------------------

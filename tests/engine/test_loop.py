@@ -244,6 +244,14 @@ def test_one_text_is_kept_once_however_often_it_runs() -> None:
     assert len(linecache.cache) == before
 
 
+def test_lines_that_somebody_has_cleared_are_there_again_with_the_next_run() -> None:
+    engine = small_engine()
+    engine.fit(batches(1))
+    linecache.clearcache()
+    engine.fit(batches(1))
+    assert any(name.startswith("<stateloop: training") for name in linecache.cache)
+
+
 def test_texts_that_nobody_runs_any_more_are_let_go() -> None:
     """As many as there may be: a debugger needs the lines of the loops that can still run."""
     for number in range(100):

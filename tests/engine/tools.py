@@ -4,16 +4,17 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from enum import Enum
 from typing import Any
 
 import pytest
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor, nn, optim
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine import Callback, Engine, Outcome, Refused, Run
-from states import Event
+from states import TRAINING, Event, Machine, Trigger
 from states.names import name_of
 
 
@@ -172,3 +173,18 @@ class Count(TorchDispatchMode):
     def total(self) -> int:
         """All operations."""
         return sum(self.seen.values())
+
+
+def changed(**parts: Any) -> Machine:
+    """TRAINING with other parts."""
+    return evolve(TRAINING, **{"name": "changed", **parts})
+
+
+def own_fetch(run: Run) -> Enum:
+    """Draws by itself, and knows nothing of max_updates."""
+    run.iterator = iter(run.loader) if run.iterator is None else run.iterator
+    batch = next(run.iterator, None)
+    if batch is None:
+        return Trigger.LOADER_DRY
+    run.inputs, run.targets = batch
+    return Trigger.BATCH_READY

@@ -28,6 +28,7 @@ from states import (
 )
 from states.checked import Checked
 from states.errors import Offence, Rule
+from tests.states.between import BETWEEN
 from tests.states.strategies import BUILT_IN, Judged
 
 
@@ -394,18 +395,7 @@ def test_what_asks_again_behind_a_stop_is_answered_and_leads_to_the_end() -> Non
 
 def test_a_stop_two_machines_down_is_taken_too() -> None:
     """The machine between does not ask `stop_training` itself."""
-    between = Machine(
-        name="between",
-        initial=S.IDLE,
-        finals=(S.DONE,),
-        rows=(
-            Row(S.IDLE, T.EVALUATION_ASKED, None, S.VALIDATE),
-            Row(S.VALIDATE, T.VALIDATED, None, S.DONE),
-            Row(S.VALIDATE, T.VALIDATION_STOPPED, None, S.DONE),
-        ),
-        holds={S.VALIDATE: EVALUATION},
-    )
-    (offence,) = offences_of(evolve(HOLDING, holds=((S.VALIDATE, between),)).build)
+    (offence,) = offences_of(evolve(HOLDING, holds=((S.VALIDATE, BETWEEN),)).build)
     assert offence.rule is Rule.HELD_STOP
     assert "validate holds between, which can stop the whole run" in offence.text
 
