@@ -5,8 +5,8 @@ from enum import Enum
 from typing import Any
 
 import torch
-from attrs import evolve, frozen
-from torch import Tensor
+from attrs import evolve, field, frozen
+from torch import Tensor, optim
 
 from engine.batches import fetch
 from engine.errors import ArgumentRefused, CallbackRefused, LossRefused
@@ -27,10 +27,19 @@ _GRADS_CLEARED = Trigger.GRADS_CLEARED
 
 @frozen
 class Action:
-    """What is done in a state, and the triggers that it may report."""
+    """What is done in a state, and the triggers that it may report.
+
+    Attributes:
+        do: A function of the run that does it and returns the trigger that happened.
+        reports: All that it may return.
+        sure: Whether it is known to return nothing else, so that the loop need not look.
+        note: What it comes to, in a line of Python, for those who read the loop.
+    """
 
     do: Do
     reports: tuple[Enum, ...]
+    sure: bool = field(default=False, kw_only=True)
+    note: str = field(default="", kw_only=True)
 
 
 def output_from(compute: Callable[[Run], Any]) -> Action:
@@ -39,8 +48,8 @@ def output_from(compute: Callable[[Run], Any]) -> Action:
     Example:
         >>> from engine import Engine, State, output_from
         >>> action = output_from(lambda run: run.model(run.inputs["pixels"]))  # batches that are dicts
-        >>> action.reports
-        (<Trigger.OUTPUT_READY: 'output_ready'>,)
+        >>> action.reports, action.sure
+        ((<Trigger.OUTPUT_READY: 'output_ready'>,), True)
     """
     _check_compute(compute, "output_from")
 
@@ -48,7 +57,7 @@ def output_from(compute: Callable[[Run], Any]) -> Action:
         run.output = compute(run)
         return _OUTPUT_READY
 
-    return Action(forward_with, (Trigger.OUTPUT_READY,))
+    return Action(forward_with, (Trigger.OUTPUT_READY,), sure=True)
 
 
 def loss_from(compute: Callable[[Run], Tensor]) -> Action:
@@ -65,7 +74,7 @@ def loss_from(compute: Callable[[Run], Tensor]) -> Action:
         run.loss = compute(run)
         return _LOSS_READY
 
-    return Action(loss_with, (Trigger.LOSS_READY,))
+    return Action(loss_with, (Trigger.LOSS_READY,), sure=True)
 
 
 def _check_compute(compute: object, where: str) -> None:
@@ -152,8 +161,19 @@ def step(run: Run) -> Enum:
 
 
 def zero_grad(run: Run) -> Enum:
-    """Drop the gradients."""
+    """Drop the gradients, as the optimizer's own method says."""
     run.optimizer.zero_grad()  # type: ignore[union-attr]  # checked when the run was prepared
+    return _GRADS_CLEARED
+
+
+def drop_gradients(run: Run) -> Enum:
+    """Drop the gradients: all that `torch.optim.Optimizer.zero_grad` does, but its record for the profiler.
+
+    Cost: a write per parameter.  That record costs as much as twenty parameters, whether anybody profiles or not.
+    """
+    for group in run.optimizer.param_groups:  # type: ignore[union-attr]  # checked when the run was prepared
+        for parameter in group["params"]:
+            parameter.grad = None
     return _GRADS_CLEARED
 
 
@@ -170,20 +190,19 @@ def close(run: Run) -> Enum:
 
 _T = Trigger
 _ACTIONS: Mapping[State, Action] = {
-    State.TRAIN: Action(train, (_T.EPOCH_DUE, _T.EPOCHS_SPENT)),
-    State.FETCH: Action(fetch, (_T.BATCH_READY, _T.LOADER_DRY)),
-    State.FORWARD: Action(forward, (_T.OUTPUT_READY,)),
-    State.LOSS: Action(loss, (_T.LOSS_READY,)),
-    State.BACKWARD: Action(backward, (_T.GRADS_READY,)),
-    State.AVERAGE: Action(average, (_T.GRADS_AVERAGED,)),
-    State.STEP: Action(step, (_T.WEIGHTS_MOVED,)),
-    State.ZERO_GRAD: Action(zero_grad, (_T.GRADS_CLEARED,)),
-    State.WINDOW: Action(window, (_T.WINDOW_OPEN, _T.WINDOW_EMPTY)),
-    State.SETTLE: Action(average, (_T.GRADS_AVERAGED,)),
-    State.FLUSH: Action(step, (_T.WEIGHTS_MOVED,)),
-    State.CLEAR: Action(zero_grad, (_T.GRADS_CLEARED,)),
-    State.CLOSE: Action(close, (_T.VALIDATION_DUE, _T.NO_VALIDATION)),
+    State.TRAIN: Action(train, (_T.EPOCH_DUE, _T.EPOCHS_SPENT), sure=True),
+    State.FETCH: Action(fetch, (_T.BATCH_READY, _T.LOADER_DRY), sure=True),
+    State.FORWARD: Action(forward, (_T.OUTPUT_READY,), sure=True, note="run.output = run.model(run.inputs)"),
+    State.LOSS: Action(loss, (_T.LOSS_READY,), sure=True, note="run.loss = run.loss_fn(run.output, run.targets)"),
+    State.BACKWARD: Action(backward, (_T.GRADS_READY,), sure=True, note="run.loss.backward()"),
+    State.AVERAGE: Action(average, (_T.GRADS_AVERAGED,), sure=True, note="gradients / run.window, if it is not 1"),
+    State.STEP: Action(step, (_T.WEIGHTS_MOVED,), sure=True, note="run.optimizer.step()"),
+    State.ZERO_GRAD: Action(zero_grad, (_T.GRADS_CLEARED,), sure=True, note="run.optimizer.zero_grad()"),
+    State.WINDOW: Action(window, (_T.WINDOW_OPEN, _T.WINDOW_EMPTY), sure=True),
+    State.CLOSE: Action(close, (_T.VALIDATION_DUE, _T.NO_VALIDATION), sure=True),
 }
+# What is done for the batches of a window is done for the part-filled last one.
+_LIKE: Mapping[State, State] = {State.SETTLE: State.AVERAGE, State.FLUSH: State.STEP, State.CLEAR: State.ZERO_GRAD}
 
 # The counters that the engine's own actions look at: without them, an epoch would never be known to be over.
 LOOKS_AT: Mapping[State, Counter] = {
@@ -195,19 +214,28 @@ LOOKS_AT: Mapping[State, Counter] = {
 }
 
 
-def built_in(machine: Machine) -> dict[Enum, Action]:
+def built_in(machine: Machine, optimizer: optim.Optimizer | None = None) -> dict[Enum, Action]:
     """The engine's own actions for the states of a machine that it knows; those that hold machines come with them."""
     actions = _idle(machine)
-    for state, action in _ACTIONS.items():
+    for state, action in (*_ACTIONS.items(), *((state, _ACTIONS[like]) for state, like in _LIKE.items())):
         if machine.rows_from(state):
-            actions[state] = evolve(action, reports=_reports(machine, state))
+            actions[state] = _reporting(machine, state, action)
+    if optimizer is not None and _clears_as_torch_does(optimizer):
+        for state in {State.ZERO_GRAD, State.CLEAR} & actions.keys():
+            actions[state] = evolve(actions[state], do=drop_gradients, note="parameter.grad = None")
     return actions
 
 
-def _reports(machine: Machine, state: State) -> tuple[Enum, ...]:
-    """What an action of ours may report; only a machine that says what then follows can be run for `max_updates`."""
+def _clears_as_torch_does(optimizer: optim.Optimizer) -> bool:
+    """Whether an optimizer's `zero_grad` is torch's own, so that it is known what it does."""
+    return type(optimizer).zero_grad is optim.Optimizer.zero_grad and "zero_grad" not in vars(optimizer)
+
+
+def _reporting(machine: Machine, state: State, action: Action) -> Action:
+    """An action of ours in a machine; only one that says what then follows can be run for `max_updates`."""
     limited = (state, Trigger.UPDATES_SPENT) in machine.groups
-    return (*_ACTIONS[state].reports, Trigger.UPDATES_SPENT) if limited else _ACTIONS[state].reports
+    reports = (*action.reports, Trigger.UPDATES_SPENT) if limited else action.reports
+    return evolve(action, reports=reports)
 
 
 def _idle(machine: Machine) -> dict[Enum, Action]:
@@ -219,7 +247,7 @@ def _idle(machine: Machine) -> dict[Enum, Action]:
         prepare(run)
         return triggers[0]
 
-    return {machine.initial: Action(idle, triggers)}
+    return {machine.initial: Action(idle, triggers, sure=True)}
 
 
 # What is said of a loss that nothing leads back from.

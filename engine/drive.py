@@ -37,7 +37,7 @@ def follow(run: Run, linked: Linked) -> None:
     while here.groups:
         group = here.groups[0]
         if here.action is not None:
-            group = _reported(run, here, here.action(run))
+            group = _reported(run, here, here.action.do(run))
             for happening in group.first:
                 happening.do(run)
         for row in group.rows:  # the one that breaks the loop is taken

@@ -30,7 +30,7 @@ from engine.listeners import (
 )
 from engine.loop import source
 from engine.meter import MetricFunction, MetricObject
-from engine.metrics import Metrics
+from engine.metrics import Metrics, Records
 from engine.outputs import Outputs, joined
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
@@ -67,7 +67,8 @@ class Engine:
         machine: The table that `fit` runs.
         device: Where batches are moved to; by default where the model's first parameter is.
         metrics: By name, functions `(output, targets) -> scalar tensor` (a mean over the batch) or `torchmetrics`
-            metrics; computed for training and validation, read on the host once per pass.
+            metrics; computed for training and validation, read on the host once per pass.  `None` measures nothing, not
+            even the mean loss, which costs a copy of one number per batch.
         actions: By state, what to do instead of the engine's own action: a function of the run that returns one of
             the same triggers, or an `Action` that declares its own; `output_from` and `loss_from` make one in a line.
         checked: Let pytransitions decide where each report leads; slower, the same trace.
@@ -93,7 +94,7 @@ class Engine:
     # What was checked together when the engine was made stays as it is: another machine is another engine.
     machine: Machine = field(default=TRAINING, kw_only=True, on_setattr=setters.frozen)
     device: torch.device | str | None = field(default=None, kw_only=True)
-    metrics: Mapping[str, MetricFunction | MetricObject] = field(
+    metrics: Mapping[str, MetricFunction | MetricObject] | None = field(
         factory=dict, kw_only=True, converter=_read_only, on_setattr=setters.frozen
     )
     actions: Given = field(factory=dict, kw_only=True, converter=_read_only, on_setattr=setters.frozen)
@@ -120,7 +121,7 @@ class Engine:
             raise ArgumentRefused(
                 f"callbacks is {shown(self._given)}", allowed="a list of callbacks", instead="write callbacks=[...]"
             )
-        for callback in (Metrics(self.metrics), *self._given):
+        for callback in (Records() if self.metrics is None else Metrics(self.metrics), *self._given):
             self._registry.add(self._registry.listening(callback))
         if self.device is not None:
             self.model.to(self.device)
@@ -337,9 +338,7 @@ class Engine:
             >>> print(Engine(torch.nn.Identity()).source(PREDICTION))  # doctest: +ELLIPSIS
             def prediction(run):
                 remember, wish, epoch_wish = run.recent.append, run.wish, run.epoch_wish
-                trigger = idle(run)
-                if trigger is not PREDICTION_ASKED:
-                    raise unexpected(run, trigger, PREDICTION_ASKED)
+                idle(run)
                 remember(row_0)  # idle prediction_asked -> predict: predict_begin
                 run.state = PREDICT
                 run.batch_index = 0

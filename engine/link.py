@@ -15,10 +15,11 @@ from enum import Enum
 
 from attrs import define, evolve, field, frozen
 
+from engine.actions import Action
 from engine.asking import Ask, Asker
 from engine.listeners import Hear, Listener
 from engine.outcome import Outcome
-from engine.run import Do, Run
+from engine.run import Run
 from states import Count, Event, Machine, Transition, When
 from states.checked import Checked
 from states.names import name_of
@@ -42,7 +43,7 @@ class Happening:
 
 
 Ears = Mapping[Enum, tuple[Happening, ...]]
-Doing = Mapping[Enum, Do]
+Doing = Mapping[Enum, Action]
 
 
 @define(eq=False)
@@ -69,7 +70,7 @@ class LinkedState:
     """One state, linked.  A final state has no groups; a state that decides has no action."""
 
     state: Enum
-    action: Do | None = None
+    action: Action | None = None
     groups: tuple[LinkedGroup, ...] = ()
 
 

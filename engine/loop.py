@@ -166,19 +166,30 @@ class _Writer:
 
     def _groups(self, at: LinkedState, here: Place) -> Code:
         """What is done in a state, and what follows from each report."""
+        codes = {group.trigger: self._group(group, here) for group in at.groups}
         if at.action is None:
-            return self._group(at.groups[0], here)
-        does = f"trigger = {self.names(name_of(at.state), at.action)}(run)"
-        codes = [(self._constant(group.trigger), self._group(group, here)) for group in at.groups]
-        wrong = Code((f"raise unexpected(run, trigger, {', '.join(trigger for trigger, _ in codes)})",), falls=False)
-        *jumps, (trigger, last) = sorted(codes, key=lambda code: code[1].falls)
-        if any(code.falls for _, code in jumps):
-            code = choice([(f"trigger is {trigger}:", code) for trigger, code in codes], wrong)
-        else:
-            code = choice(
-                [*((f"trigger is {t}:", code) for t, code in jumps), (f"trigger is not {trigger}:", wrong)], last
-            )
-        return Code((does, *code.lines), code.falls)
+            return codes[None]
+        note = f"  # {visible(at.action.note)}" if at.action.note else ""
+        does = f"{self.names(name_of(at.state), at.action.do)}(run){note}"
+        if len(codes) == 1 and at.action.sure:
+            (code,) = codes.values()
+            return Code((does, *code.lines), code.falls)
+        code = self._reported(codes, sure=at.action.sure)
+        return Code((f"trigger = {does}", *code.lines), code.falls)
+
+    def _reported(self, codes: Mapping[Enum | None, Code], *, sure: bool) -> Code:
+        """What follows from each report, those that lead elsewhere first; what nothing follows from is refused."""
+        *others, (trigger, last) = sorted(
+            ((self._constant(trigger), code) for trigger, code in codes.items()), key=lambda pair: pair[1].falls
+        )
+        choices = [(f"trigger is {other}:", code) for other, code in others]
+        if sure:
+            return choice(choices, last)
+        every = ", ".join(map(self._constant, codes))
+        wrong = Code((f"raise unexpected(run, trigger, {every})",), falls=False)
+        if any(code.falls for _, code in others):
+            return choice([*choices, (f"trigger is {trigger}:", last)], wrong)
+        return choice([*choices, (f"trigger is not {trigger}:", wrong)], last)
 
     def _group(self, group: LinkedGroup, here: Place) -> Code:
         """What is heard first, and the rows to choose from."""

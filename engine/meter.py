@@ -62,16 +62,21 @@ class Mean:
 
     def add(self, value: Tensor, size: int) -> None:
         """Take in the value of one batch of *size* samples: a tensor of one element.  That of no samples is none."""
-        if not isinstance(value, Tensor) or (value.dim() and value.numel() != 1):
-            raise self._no_scalar(value)
-        if not size:
-            return
-        if value.dtype is not self._dtype or len(self._sizes) == KEPT:
-            self._make_room(value)
-        if len(self._sizes) == len(self._places):
-            self._take_place()
-        place = self._places[len(self._sizes)]
-        place.copy_(value.detach() if not value.dim() else value.detach().reshape(()))
+        taken = len(self._sizes)
+        if not isinstance(value, Tensor) or value.dtype is not self._dtype or taken == len(self._places) or not size:
+            if not self._is_scalar(value):
+                raise self._no_scalar(value)
+            if not size:
+                return
+            taken = self._make_place(value)
+        try:
+            self._places[taken].copy_(value.detach())
+        except RuntimeError:
+            if not value.dim():
+                raise
+            if not self._is_scalar(value):
+                raise self._no_scalar(value) from None
+            self._places[taken].copy_(value.detach().reshape(()))
         self._sizes.append(size)
 
     def value(self) -> float:
@@ -82,22 +87,19 @@ class Mean:
             return float("nan")
         return float(self._total) / self._samples
 
-    def _make_room(self, value: Tensor) -> None:
-        """Add up what there is; for values of another type, places that do not round them."""
-        if value.is_complex():
-            raise self._no_scalar(value)
-        if self._sizes:
+    def _make_place(self, value: Tensor) -> int:
+        """Make the place that comes next one for a value of this type; return its number."""
+        if self._sizes and (value.dtype is not self._dtype or len(self._sizes) == KEPT):
             self._add_up()
         if value.dtype is not self._dtype:
             short = value.dtype in (torch.float32, torch.float16, torch.bfloat16)
-            dtype = torch.float32 if short else _widest(value.device)
+            dtype = torch.float32 if short else _widest(value.device)  # which does not round them
             self._dtype, self._room = value.dtype, torch.empty(KEPT, dtype=dtype, device=value.device)
             self._places.clear()
-
-    def _take_place(self) -> None:
-        """One more place: each costs a view of the room, once."""
-        assert self._room is not None, "it was made"
-        self._places.append(self._room[len(self._places)])
+        assert self._room is not None, "it was made for the first value"
+        if len(self._sizes) == len(self._places):  # each place costs a view of the room, once
+            self._places.append(self._room[len(self._places)])
+        return len(self._sizes)
 
     def _add_up(self) -> None:
         assert self._room is not None, "a value was taken in"
@@ -107,6 +109,10 @@ class Mean:
         self._total = total if self._total is None else self._total + total
         self._samples += sum(self._sizes)
         self._sizes.clear()
+
+    @staticmethod
+    def _is_scalar(value: object) -> bool:
+        return isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
 
     def _no_scalar(self, value: object) -> MetricRefused:
         given = typed(value)
@@ -146,11 +152,15 @@ class Meter:
 
     def add(self, run: Run) -> None:
         """Take in the batch in hand."""
-        loss, inputs = run.loss, run.inputs
-        if not isinstance(loss, Tensor) or (loss.dim() and loss.numel() != 1 and run.machine.gradients):
-            raise loss_refused(run, no_gradient(loss))
+        inputs = run.inputs
         size = shape[0] if isinstance(inputs, Tensor) and (shape := inputs.shape) else batch_size(inputs, run.targets)
-        self.loss.add(loss, size)
+        try:
+            self.loss.add(run.loss, size)
+        except MetricRefused:
+            problem = no_gradient(run.loss)
+            if not problem or (isinstance(run.loss, Tensor) and not run.machine.gradients):
+                raise
+            raise loss_refused(run, problem) from None
         if self.further:
             self._add_metrics(run, size)
 

@@ -1,6 +1,6 @@
 """How well did it go?  Mean loss and metrics of each pass over a loader, read from the device once per pass.
 
-The engine's own callback `Metrics` is the first to hear, and uses nothing that a user's callback could not use.
+The engine's own callback is the first to hear, and uses nothing that a user's callback could not use.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,29 @@ from engine.run import Run
 from states.errors import shown, typed
 
 
-class Metrics(Callback):
-    """Fill `run.metrics` and `run.history`; the engine's own callback, before all others.
-
-    An epoch that was stopped leaves no record in the history.
-    """
+class Records(Callback):
+    """Write a record of each epoch into `run.history`; before all others.  An epoch that was stopped leaves none."""
 
     order = -100
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Forget the last epoch's numbers."""
+        run.metrics = {}
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Keep what is in `run.metrics`."""
+        if not run.stopping:
+            run.history.append({"epoch": run.epoch, "updates": run.updates, **run.metrics})
+
+
+class Metrics(Records):
+    """Fill `run.metrics` with the mean loss and the metrics of each pass over a loader, and `run.history`."""
 
     def __init__(self, metrics: Mapping[str, MetricFunction | MetricObject]) -> None:
         if not isinstance(metrics, Mapping):
             raise ArgumentRefused(
                 f"metrics is {typed(metrics)}",
-                allowed="a dict of names and metrics",
+                allowed="a dict of names and metrics; None to measure nothing, not even the mean loss",
                 instead='write metrics={"accuracy": ...}',
             )
         for name, metric in metrics.items():
@@ -51,7 +61,7 @@ class Metrics(Callback):
 
     def on_epoch_begin(self, run: Run) -> None:
         """Start the training's sums."""
-        run.metrics = {}
+        super().on_epoch_begin(run)
         run.meter = self._meter("train", run)
 
     def on_loss_end(self, run: Run) -> None:
@@ -65,8 +75,7 @@ class Metrics(Callback):
         if run.meter is None:
             return
         run.metrics = {**run.meter.read(), **run.metrics}
-        if not run.stopping:
-            run.history.append({"epoch": run.epoch, "updates": run.updates, **run.metrics})
+        super().on_epoch_end(run)
 
     def on_validate_begin(self, run: Run) -> None:
         """Start the validation's sums."""

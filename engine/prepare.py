@@ -5,7 +5,7 @@ from enum import Enum
 from functools import partial
 
 import torch
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from torch import optim
 
 from engine.actions import Action, built_in
@@ -40,9 +40,9 @@ class Kit:
             machine: The machine.
             holding: For each state that holds a machine, what runs that machine.
         """
-        actions = built_in(machine)
+        actions = built_in(machine, self.optimizer)
         for state, do in holding.items():
-            actions[state] = Action(do, _reports_of_held(machine, state))
+            actions[state] = Action(do, _reports_of_held(machine, state), sure=True)
         for state, given in self.given.items():
             if state in machine.states and (state is not machine.initial or machine is self.machine):
                 actions[state] = self._given(given, state, machine, actions)
@@ -57,7 +57,8 @@ class Kit:
         others = (self.machine, *self.machine.within, EVALUATION, PREDICTION)
         elsewhere = {trigger for other in others for source, trigger in other.groups if source is state}
         here = {trigger for source, trigger in machine.groups if source is state}
-        return Action(given.do, tuple(trigger for trigger in given.reports if trigger not in elsewhere - here))
+        reports = tuple(trigger for trigger in given.reports if trigger not in elsewhere - here)
+        return evolve(given, reports=reports)
 
     def _closing(self, machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
         """The actions around a step that needs a closure, where the step is the engine's own."""
@@ -69,7 +70,7 @@ class Kit:
             backward = closing.backward if State.BACKWARD in self.given else closing.fresh_backward
             does.update({State.FORWARD: closing.forward, State.LOSS: closing.loss, State.BACKWARD: backward})
             does[State.STEP] = closing.step
-        return {state: Action(do, actions[state].reports) for state, do in does.items()}
+        return {state: evolve(actions[state], do=do) for state, do in does.items()}
 
     def reports(self, machine: Machine) -> dict[Enum, tuple[Enum, ...]]:
         """What the actions of a machine declare that they may report."""
@@ -110,8 +111,7 @@ class Preparation:
     def linked(self, machine: Machine) -> Linked:
         """The rows of a machine, linked to those who act, listen and answer."""
         actions = self.kit.actions(machine, {state: self._hold(machine, state) for state in machine.holds})
-        doing = {state: action.do for state, action in actions.items()}
-        return link(machine, doing, self.ears, self.asker, checked=self.kit.checked)
+        return link(machine, actions, self.ears, self.asker, checked=self.kit.checked)
 
     def _prepare(self, machine: Machine) -> tuple[Linked, Callable[[Run], None]]:
         linked = self.linked(machine)
@@ -166,6 +166,6 @@ def _declared(state: Enum, actions: Mapping[Enum, Action]) -> tuple[Enum, ...]:
 def _without_gradients(machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
     """Every action but the first under `torch.no_grad`."""
     return {
-        state: action if state is machine.initial else Action(torch.no_grad()(action.do), action.reports)
+        state: action if state is machine.initial else evolve(action, do=torch.no_grad()(action.do))
         for state, action in actions.items()
     }

@@ -13,7 +13,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from torch import nn
 
-from engine import Callback, Run
+from engine import Action, Callback, Run
 from engine.asking import Asker
 from engine.code import Code, choice
 from engine.drive import drive, follow
@@ -37,6 +37,7 @@ class Script:
     choices: Sequence[int]
     patience: int
     fault: int  # at which asking of an action it raises; never if negative
+    sure: bool = False  # whether the loop takes the word of the actions
 
     def asked(self) -> Callable[[], int]:
         """A number for each asking."""
@@ -79,7 +80,9 @@ class Played:
         machine = self.machine
         reported = {s: [t for source, t in machine.groups if source is s] for s in machine.states}
         acts = {
-            state: act(state, triggers) for state, triggers in reported.items() if triggers and None not in triggers
+            state: Action(act(state, triggers), tuple(triggers), sure=self.script.sure)
+            for state, triggers in reported.items()
+            if triggers and None not in triggers
         }
         listener = Listener(
             "Ear", None, {e: hear(e) for e in machine.events}, {guard: answer(guard) for guard in machine.guards}
@@ -121,6 +124,7 @@ scripts = st.builds(
     st.lists(st.integers(0, 5), min_size=1, max_size=12),
     st.integers(1, 40),
     st.integers(-1, 30),
+    st.booleans(),
 )
 
 S = Enum("S", [f"S{n}" for n in range(7)])

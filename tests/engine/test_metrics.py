@@ -241,6 +241,26 @@ def test_an_epoch_that_was_left_early_leaves_a_record_of_what_it_did() -> None:
     assert [record["updates"] for record in run.history] == [1, 2]
 
 
+def test_an_engine_that_measures_nothing_still_keeps_its_records() -> None:
+    """And what a callback puts into `run.metrics`; the loss may then be anything that has a `backward`."""
+
+    class Backed:
+        def __init__(self, loss: Tensor) -> None:
+            self.backward = loss.backward
+
+    engine = small_engine(metrics=None)
+    engine.loss_fn = lambda output, targets: Backed(nn.functional.mse_loss(output, targets))
+    engine.on("epoch_begin")(lambda run: run.metrics.update(mine=float(run.epoch)))
+    run = engine.fit(batches(2), batches(1), epochs=2)
+    assert run.history == [{"epoch": n, "updates": 2 * (n + 1), "mine": float(n)} for n in range(2)]
+    assert run.metrics == {"mine": 1.0}
+    assert engine.evaluate(batches(1)).metrics == {}
+    assert "loss_end(run)" not in engine.source()
+    plain = small_engine()
+    plain.fit(batches(2), batches(1), epochs=2)
+    assert same(weights_of(engine.model), weights_of(plain.model))
+
+
 def test_a_failed_epoch_leaves_no_record() -> None:
     def fail(run: Run) -> None:
         if run.epoch == 1:
@@ -355,6 +375,10 @@ def test_an_engine_does_no_more_with_tensors_than_the_plain_loop_and_one_sum_now
     by_engine = operations(lambda: small_engine(model=model, optimizer=other).fit(loader))
     assert same(weights_of(plain), weights_of(model))
     assert by_engine - by_hand <= 2 * len(loader) + KEPT + 20  # a detach and a copy per batch, a place for each of KEPT
+    model = small_model()
+    other = optim.SGD(model.parameters(), lr=0.1)
+    bare = operations(lambda: small_engine(model=model, optimizer=other, metrics=None).fit(loader))
+    assert bare - by_hand <= 1  # the last loss is detached
 
 
 def test_an_error_of_the_device_is_not_blamed_on_the_metric() -> None:

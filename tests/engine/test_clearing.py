@@ -1,0 +1,119 @@
+"""Are gradients dropped as the optimizer says: by its own method where it has one, by writes alone where it has not?"""
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+from torch import optim
+
+from engine import Run, State
+from engine.actions import built_in, drop_gradients, zero_grad
+from states import EVALUATION, TRAINING
+from tests.engine.tools import Batch, answers, batches, hears, same, small_engine, small_model, weights_of
+
+
+OPTIMIZERS = [
+    kind
+    for kind in vars(optim).values()
+    if isinstance(kind, type) and issubclass(kind, optim.Optimizer) and kind is not optim.Optimizer
+]
+
+
+class Keeping(optim.SGD):
+    """Drops its gradients in a way of its own."""
+
+    cleared = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.cleared += 1
+        super().zero_grad(set_to_none=False)
+
+
+def does(optimizer: optim.Optimizer) -> set[Callable[[Run], object]]:
+    actions = built_in(TRAINING, optimizer)
+    return {actions[state].do for state in (State.ZERO_GRAD, State.CLEAR)}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_torchs_own_optimizers_are_known_to_drop_gradients_by_a_write(kind: type[optim.Optimizer]) -> None:
+    """Their method is what was copied; this fails when torch gives one of them another."""
+    assert kind.zero_grad is optim.Optimizer.zero_grad
+    assert "p.grad = None" in inspect.getsource(optim.Optimizer.zero_grad)
+
+
+def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked_to_do_it() -> None:
+    parameters = list(small_model().parameters())
+    assert does(optim.SGD(parameters)) == {drop_gradients}
+    assert does(Keeping(parameters)) == {zero_grad}
+    patched = optim.SGD(parameters)
+    patched.zero_grad = patched.zero_grad  # type: ignore[method-assign]  # as wrappers do
+    assert does(patched) == {zero_grad}
+    assert State.ZERO_GRAD not in built_in(EVALUATION, patched)
+
+
+def test_a_zero_grad_of_ones_own_is_called_once_per_step_and_at_the_begin() -> None:
+    model = small_model()
+    optimizer = Keeping(model.parameters(), lr=0.1)
+    small_engine(answers("accumulate", lambda run: run.batch_index % 2 == 0), model=model, optimizer=optimizer).fit(
+        batches(5)
+    )
+    assert optimizer.cleared == 4  # at the begin, after two windows of two batches, and after the flush
+    assert all(not parameter.grad.any() for parameter in model.parameters())
+
+
+def test_gradients_of_parameters_that_join_in_the_middle_of_a_run_are_dropped_too() -> None:
+    """As in unfreezing: the groups are those that the optimizer has at that moment."""
+    model = small_model()
+    optimizer = optim.SGD([model.weight], lr=0.1)
+    seen: list[tuple[bool, bool]] = []
+
+    def join(run: Run) -> None:
+        if run.batches_done == 1:
+            optimizer.add_param_group({"params": [model.bias], "lr": 0.2})
+
+    engine = small_engine(
+        hears("batch_begin", join),
+        hears("batch_end", lambda run: seen.append((model.weight.grad is None, model.bias.grad is None))),
+        model=model,
+        optimizer=optimizer,
+    )
+    engine.fit(batches(3))
+    assert seen == [(True, False), (True, True), (True, True)]
+
+
+@pytest.mark.parametrize("make", [optim.SGD, Keeping])
+def test_both_ways_train_alike(make: type[optim.SGD]) -> None:
+    def trained(data: list[Batch]) -> object:
+        model = small_model()
+        small_engine(model=model, optimizer=make(model.parameters(), lr=0.1)).fit(data, epochs=2)
+        return weights_of(model)
+
+    def plain(data: list[Batch]) -> object:
+        model = small_model()
+        engine = small_engine(model=model)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        for inputs, targets in data * 2:
+            engine.loss_fn(model(inputs), targets).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return weights_of(model)
+
+    assert same(trained(batches(4)), plain(batches(4)))
+
+
+def test_the_notes_in_the_loop_are_what_the_actions_do() -> None:
+    """A note that is a statement stands in the code of its action, word by word."""
+    for optimizer in (None, optim.SGD(small_model().parameters())):
+        noted = [action for action in built_in(TRAINING, optimizer).values() if action.note]
+        assert len(noted) == 9
+        for action in noted:
+            if not action.note.startswith("gradients /"):
+                assert action.note in inspect.getsource(action.do)
+
+
+def test_the_engines_own_actions_are_sure_and_those_of_a_user_are_looked_at() -> None:
+    own = small_engine().source()
+    assert "unexpected" not in own
+    mine = small_engine(actions={State.FORWARD: lambda run: None}).source()
+    assert "trigger = forward(run)" in mine
+    assert mine.count("raise unexpected(run, trigger, OUTPUT_READY)") == 1
