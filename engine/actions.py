@@ -34,12 +34,14 @@ class Action:
         reports: All that it may return.
         sure: Whether it is known to return nothing else, so that the loop need not look.
         note: What it comes to, in a line of Python, for those who read the loop.
+        several: A counter; where it is one there is nothing to do, and the loop need not call an action that is sure.
     """
 
     do: Do
     reports: tuple[Enum, ...]
     sure: bool = field(default=False, kw_only=True)
     note: str = field(default="", kw_only=True)
+    several: Counter | None = field(default=None, kw_only=True)
 
 
 def output_from(compute: Callable[[Run], Any]) -> Action:
@@ -195,7 +197,9 @@ _ACTIONS: Mapping[State, Action] = {
     State.FORWARD: Action(forward, (_T.OUTPUT_READY,), sure=True, note="run.output = run.model(run.inputs)"),
     State.LOSS: Action(loss, (_T.LOSS_READY,), sure=True, note="run.loss = run.loss_fn(run.output, run.targets)"),
     State.BACKWARD: Action(backward, (_T.GRADS_READY,), sure=True, note="run.loss.backward()"),
-    State.AVERAGE: Action(average, (_T.GRADS_AVERAGED,), sure=True, note="gradients / run.window, if it is not 1"),
+    State.AVERAGE: Action(
+        average, (_T.GRADS_AVERAGED,), sure=True, note="gradient.div_(run.window)", several=Counter.WINDOW
+    ),
     State.STEP: Action(step, (_T.WEIGHTS_MOVED,), sure=True, note="run.optimizer.step()"),
     State.ZERO_GRAD: Action(zero_grad, (_T.GRADS_CLEARED,), sure=True, note="run.optimizer.zero_grad()"),
     State.WINDOW: Action(window, (_T.WINDOW_OPEN, _T.WINDOW_EMPTY), sure=True),

@@ -36,9 +36,11 @@ def fetch(run: Run) -> Enum:
         return Trigger.LOADER_DRY
     paired = isinstance(batch, _PAIR) and len(batch) == 2  # noqa: PLR2004  # a pair
     inputs, targets = batch if paired else _lone(run, batch)
-    device = run.device
-    run.inputs = inputs if type(inputs) is Tensor and inputs.device == device else to_device(inputs, device)
-    run.targets = targets if type(targets) is Tensor and targets.device == device else to_device(targets, device)
+    here, device = run.one_device, run.device
+    run.inputs = inputs if type(inputs) is Tensor and (here or inputs.device == device) else to_device(inputs, device)
+    run.targets = (
+        targets if type(targets) is Tensor and (here or targets.device == device) else to_device(targets, device)
+    )
     return _BATCH_READY
 
 

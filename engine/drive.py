@@ -43,7 +43,7 @@ def follow(run: Run, linked: Linked) -> None:
         for row in group.rows:  # the one that breaks the loop is taken
             if row.ask is None or row.ask.do(run):
                 break
-        run.recent.append(row.transition)
+        run.ways.append((row.transition,))
         run.state = row.transition.dest
         for happening in row.heard:
             happening.do(run)
@@ -75,10 +75,12 @@ def die(run: Run, linked: Linked, error: BaseException) -> None:
     Whatever a callback raises meanwhile is kept in `run.errors` and robs nobody.
     """
     interrupted = isinstance(error, KeyboardInterrupt)
-    state, recent, left = run.state, list(run.recent), _left(run, linked)
+    state, recent, left = run.state, run.recent, _left(run, linked)
     run.errors.append(error)
     run.outcome = Outcome.INTERRUPTED if interrupted else Outcome.FAILED
     if state is not linked.machine.initial and state not in linked.machine.finals:
+        run.ways.clear()
+        run.ways.append(recent)
         run.state = State.INTERRUPTED if interrupted else State.FAILED
     if run.parent is None:
         _hear_all(run, left)

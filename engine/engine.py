@@ -337,10 +337,10 @@ class Engine:
             >>> from states import PREDICTION
             >>> print(Engine(torch.nn.Identity()).source(PREDICTION))  # doctest: +ELLIPSIS
             def prediction(run):
-                remember, wish, epoch_wish = run.recent.append, run.wish, run.epoch_wish
+                remember, wish, epoch_wish = run.ways.append, run.wish, run.epoch_wish
                 idle(run)
-                remember(row_0)  # idle prediction_asked -> predict: predict_begin
-                run.state = PREDICT
+                remember(way_0)
+                run.state = PREDICT  # idle prediction_asked -> predict: predict_begin
                 run.batch_index = 0
                 while True:
             ...
@@ -409,10 +409,12 @@ class Engine:
         return torch.device(self.device or "cpu") if parameter is None else parameter.device
 
     def _run(self, machine: Machine, loader: Loader) -> Run:
+        device = self._device_now()
         return Run(
             machine=machine,
             model=self.model,
-            device=self._device_now(),
+            device=device,
+            one_device=device.type == "cpu" and not torch.accelerator.is_available(),
             loss_fn=self.loss_fn,
             optimizer=self.optimizer,
             loader=loader,

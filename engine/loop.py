@@ -26,6 +26,7 @@ from engine.code import Code, Names, choice
 from engine.drive import unexpected
 from engine.link import Happening, Linked, LinkedGroup, LinkedRow, LinkedState
 from engine.run import Run
+from states import Transition
 from states.errors import StateloopError
 from states.names import name_of
 from states.picture import visible
@@ -104,12 +105,14 @@ class _Writer:
     names: Names = field(factory=lambda: Names(space={"unexpected": unexpected}, taken=OWN))
     states: dict[Enum, LinkedState] = field(init=False)
     shape: Shape = field(init=False)
+    ways: Mapping[Transition, tuple[Transition, ...]] = field(init=False)
     # How many rows may still be written.
     room: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Look at the graph."""
         self.states = _reached(self.linked.start)
+        self.ways = _ways(self.linked.start, self.states.values())
         self.room = COPIES * len(self.linked.machine.rows)
         if len(self.states) > STATES:
             raise NotNested(f"{self.linked.machine.name} has {len(self.states)} states, more than anybody would read")
@@ -121,7 +124,7 @@ class _Writer:
     def source(self) -> Source:
         name = self.names(self.linked.machine.name, self.linked)
         code = self._state(self.linked.start.state, Place())
-        fields = "remember, wish, epoch_wish = run.recent.append, run.wish, run.epoch_wish"
+        fields = "remember, wish, epoch_wish = run.ways.append, run.wish, run.epoch_wish"
         body = "\n".join(Code((fields, *code.lines)).inside())
         if " " * 4 * INDENTS in body:
             raise NotNested(f"{self.linked.machine.name} nests deeper than Python allows")
@@ -173,7 +176,9 @@ class _Writer:
         does = f"{self.names(name_of(at.state), at.action.do)}(run){note}"
         if len(codes) == 1 and at.action.sure:
             (code,) = codes.values()
-            return Code((does, *code.lines), code.falls)
+            several = at.action.several
+            calls = (does,) if several is None else (f"if run.{name_of(several)} > 1:", *Code((does,)).inside())
+            return Code((*calls, *code.lines), code.falls)
         code = self._reported(codes, sure=at.action.sure)
         return Code((f"trigger = {does}", *code.lines), code.falls)
 
@@ -199,18 +204,15 @@ class _Writer:
         return Code((*self._happen(group.first), *code.lines), code.falls)
 
     def _row(self, row: LinkedRow, here: Place) -> Code:
-        """A row that is taken: it is remembered, the state moves, what is heard on the way, and where it leads."""
+        """A row that is taken: its way is remembered, the state moves, what is heard, and where it leads."""
         self.room -= 1
         if self.room < 0:
             raise NotNested(f"{self.linked.machine.name} has no nested form that is as short as its table")
+        way, there = self.ways.get(row.transition), self._go(row.transition.dest, here)
         number = self.linked.machine.rows.index(row.transition)
-        there = self._go(row.transition.dest, here)
-        lines = (
-            f"remember({self.names(f'row_{number}', row.transition)})  # {visible(str(row.transition))}",
-            f"run.state = {self._constant(row.transition.dest)}",
-            *self._happen(row.heard),
-        )
-        return Code((*lines, *there.lines), there.falls)
+        remembered = () if way is None else (f"remember({self.names(f'way_{number}', way)})",)
+        moved = f"run.state = {self._constant(row.transition.dest)}  # {visible(str(row.transition))}"
+        return Code((*remembered, moved, *self._happen(row.heard), *there.lines), there.falls)
 
     def _happen(self, happenings: Iterable[Happening]) -> Iterator[str]:
         for happening in happenings:
@@ -241,3 +243,18 @@ def _reached(start: LinkedState) -> dict[Enum, LinkedState]:
                 reached[row.dest.state] = row.dest
                 queue.append(row.dest)
     return reached
+
+
+def _ways(start: LinkedState, states: Iterable[LinkedState]) -> dict[Transition, tuple[Transition, ...]]:
+    """For each row that is a choice, or the first: that row and those that then follow without one."""
+    forced = {at.state: at.groups[0].rows[0] for at in states if [len(group.rows) for group in at.groups] == [1]}
+    chosen = [row for at in states if at.state not in forced for group in at.groups for row in group.rows]
+    if start.state in forced:
+        chosen.append(forced.pop(start.state))
+    ways = {}
+    for row in chosen:
+        way = [row]
+        while (following := forced.get(way[-1].dest.state)) is not None:
+            way.append(following)
+        ways[row.transition] = tuple(step.transition for step in way)
+    return ways

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import define, field
@@ -90,9 +91,12 @@ class Run:
     stops: list[Verdict] = field(factory=list)
     tallies: list[Tally] = field(factory=list)
     errors: list[BaseException] = field(factory=list)
-    # The last transitions, newest last.
-    recent: deque[Transition] = field(factory=lambda: deque(maxlen=REMEMBERED))
+    # The ways that were taken last, newest last: rows that follow each other without a choice.  How far the newest one
+    # was gone, the state tells.
+    ways: deque[tuple[Transition, ...]] = field(factory=lambda: deque(maxlen=REMEMBERED))
 
+    # Whether there is no other device that a tensor could be on: on a machine without an accelerator none is looked at.
+    one_device: bool = False
     # Whether a batch must be a pair; not so where the user's own forward unpacks it.
     pairs_only: bool = True
     # Ours alone: the open iterator, the accumulated metrics, the modes to put back, the stops asked for,
@@ -111,6 +115,17 @@ class Run:
         while run is not None:
             yield run
             run = run.parent
+
+    @property
+    def recent(self) -> tuple[Transition, ...]:
+        """The last transitions that were taken, newest last; eight at most."""
+        if not self.ways:
+            return ()
+        *before, newest = self.ways
+        places = [newest[0].source, *(row.dest for row in newest)]
+        here = [number for number, place in enumerate(places) if place is self.state]
+        taken = newest[: here[-1]] if here else newest
+        return tuple(deque((*chain.from_iterable(before), *taken), maxlen=REMEMBERED))
 
     @property
     def skips(self) -> tuple[Tally, ...]:
@@ -206,6 +221,7 @@ def held_by(parent: Run, machine: Machine) -> Run:
         valid_loader=parent.valid_loader,
         state=machine.initial,
         parent=parent,
+        one_device=parent.one_device,
         pairs_only=parent.pairs_only,
         epochs=parent.epochs,
         epoch=parent.epoch,

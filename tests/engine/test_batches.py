@@ -145,6 +145,23 @@ def test_what_can_move_by_itself_does_and_a_tuple_of_another_kind_stays() -> Non
     assert to_device(OrderedDict(a=torch.ones(1)), META)["a"].device == META
 
 
+@pytest.mark.parametrize("accelerator", [True, False])
+def test_batches_are_looked_at_where_they_could_be_elsewhere(
+    accelerator: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moving from META fails in words of its own: that it is tried shows that the batch was looked at."""
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: accelerator)
+    there = [(torch.ones(2, 2, device=META), torch.ones(2, 1, device=META))]
+    engine = small_engine()
+    if accelerator:
+        with pytest.raises(NotImplementedError, match="out of meta tensor"):
+            engine.evaluate(there)
+    else:
+        with pytest.raises(RuntimeError, match="meta"):
+            engine.evaluate(there)
+        assert engine.last_run.inputs.device == META
+
+
 def test_batches_are_on_the_device_before_batch_begin_is_heard() -> None:
     seen: list[torch.device] = []
     engine = small_engine(optimizer=None, device="meta")
