@@ -53,7 +53,7 @@ class Played:
     script: Script
     trail: Trail = field(factory=list)
 
-    def linked(self) -> Linked:
+    def linked(self, *, checked: bool = False) -> Linked:
         asked, left = self.script.asked(), [self.script.fault]
 
         def act(state: Enum, triggers: Sequence[Enum]) -> Callable[[Run], Enum]:
@@ -75,7 +75,9 @@ class Played:
             return said
 
         def hear(event: Enum) -> Callable[[Run], None]:
-            return lambda run: self.trail.append((event, run.state, run.epoch, run.batch_index, run.updates))
+            return lambda run: self.trail.append(
+                (event, run.state, run.epoch, run.batch_index, run.updates, run.recent)
+            )
 
         machine = self.machine
         reported = {s: [t for source, t in machine.groups if source is s] for s in machine.states}
@@ -87,7 +89,7 @@ class Played:
         listener = Listener(
             "Ear", None, {e: hear(e) for e in machine.events}, {guard: answer(guard) for guard in machine.guards}
         )
-        return link(machine, acts, ears_of([listener]), Asker([listener], [], trains=True))
+        return link(machine, acts, ears_of([listener]), Asker([listener], [], trains=True), checked=checked)
 
     def run(self) -> Run:
         model = nn.Linear(1, 1)
@@ -101,8 +103,10 @@ class Played:
             state=self.machine.initial,
         )
 
-    def by(self, loop_of: Callable[[Linked], Callable[[Run], None]]) -> tuple[Trail, str, list[Transition]]:
-        linked, run = self.linked(), self.run()
+    def by(
+        self, loop_of: Callable[[Linked], Callable[[Run], None]], *, checked: bool = False
+    ) -> tuple[Trail, str, list[Transition]]:
+        linked, run = self.linked(checked=checked), self.run()
         error = ""
         try:
             drive(run, linked, loop_of(linked))
@@ -111,8 +115,8 @@ class Played:
         return [*self.trail, run.outcome, run.state, run.stopping], error, list(run.recent)
 
 
-def walked(machine: Machine, script: Script) -> tuple[Trail, str, list[Transition]]:
-    return Played(machine, script).by(lambda linked: lambda run: follow(run, linked))
+def walked(machine: Machine, script: Script, *, checked: bool = False) -> tuple[Trail, str, list[Transition]]:
+    return Played(machine, script).by(lambda linked: lambda run: follow(run, linked), checked=checked)
 
 
 def looped(machine: Machine, script: Script) -> tuple[Trail, str, list[Transition]]:
@@ -160,7 +164,8 @@ def test_the_loop_of_any_machine_does_what_its_walk_does(machine: Machine, scrip
 
 
 def compare(machine: Machine, script: Script) -> None:
-    """Both, if the machine has a loop."""
+    """The walk, the walk that asks pytransitions, and the loop where there is one: what is heard, seen and taken."""
+    assert walked(machine, script) == walked(machine, script, checked=True)
     try:
         found = looped(machine, script)
     except NotNested:
