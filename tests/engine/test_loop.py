@@ -244,6 +244,24 @@ def test_a_traceback_leads_through_the_lines_of_the_loop() -> None:
     assert lines == ["Hears_on_step_end(run)"]
 
 
+@pytest.mark.parametrize("checked", [False, True])
+def test_what_a_failed_run_did_last_is_kept(checked: bool) -> None:
+    """Those of its way that it had not come to are not among them."""
+
+    def fail(run: Run) -> None:
+        seen.extend(map(str, run.recent))
+        raise KeyboardInterrupt
+
+    seen: list[str] = []
+    engine = small_engine(hears("loss_end", fail), checked=checked)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        engine.fit(batches(1))
+    assert list(map(str, engine.last_run.recent)) == seen
+    assert raised.value.__notes__[0].split("\n    ")[1:] == seen
+    assert seen[-1] == "forward output_ready -> loss: forward_end, loss_begin"
+    assert len(seen) == 6
+
+
 def test_one_text_is_kept_once_however_often_it_runs() -> None:
     engine = small_engine()
     engine.fit(batches(1), batches(1), epochs=2)
