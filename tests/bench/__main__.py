@@ -71,7 +71,7 @@ def measure(given: argparse.Namespace) -> None:
     print(report(found))
     if given.save:
         JSON.write_text(written(found))
-        draw(found)
+        draw(read(JSON.read_text()))  # rounded as it is kept
 
 
 def draw(found: Results) -> None:

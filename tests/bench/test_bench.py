@@ -1,4 +1,4 @@
-"""Does the benchmark measure what it says?  Contenders do equal work, and the arithmetic is right.  No time is judged."""
+"""Does the benchmark measure what it says?  Contenders do equal work, the arithmetic is right.  No time is judged."""
 
 import re
 from collections.abc import Iterator

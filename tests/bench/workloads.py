@@ -126,8 +126,8 @@ WORKLOADS = {
             epochs=3,
             slow_epochs=1,
             batches=2000,
-            own_budget=75,
-            slow_budget=60,
+            own_budget=60,
+            slow_budget=55,
         ),
         Workload(
             "calls",
@@ -136,8 +136,8 @@ WORKLOADS = {
             epochs=3,
             slow_epochs=1,
             batches=2000,
-            own_budget=75,
-            slow_budget=60,
+            own_budget=60,
+            slow_budget=55,
         ),
         Workload(
             "digits",
@@ -147,7 +147,7 @@ WORKLOADS = {
             slow_epochs=4,
             batches=23,
             own_budget=15,
-            slow_budget=15,
+            slow_budget=25,
         ),
     )
 }
