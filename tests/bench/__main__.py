@@ -48,6 +48,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if given.rounds < 3:
         parser.error("--rounds must be 3 at least: fewer have no quartiles")
+    if given.save and (given.workloads or given.own):
+        parser.error("--save keeps everything: leave the workloads and --own out")
     given.workloads = given.workloads or list(NAMES)
     return given
 

@@ -19,8 +19,8 @@ READING = """## How to read them
 
 - **beyond**: CPU time of a batch beyond the baseline's, in microseconds, all that a run costs once included; **ratio**:
   how many times the baseline's. Both are medians over pairs, with quartiles. **us/batch** is the whole batch.
-- **The first row is the noise**: the baseline against itself, in the rounds of `fit`. What is smaller cannot be told from
-  nothing. **rounds x batches**: the slower ones were timed in fewer and shorter runs, so their noise is greater.
+- **The first row is the noise**: the baseline against itself, in the rounds of `fit`. What is smaller cannot be told
+  from nothing. **rounds x batches**: the slower ones were timed in fewer and shorter runs, so their noise is greater.
 - **once**: a run of one batch, less the same run of the baseline: what is made ready before the first batch.
 - **calls**: how many calls of callbacks a batch had. The baseline makes all thirty by hand. A library that has no such
   place to hear (between forward and loss, say) makes fewer, and does less work for it.

@@ -200,7 +200,7 @@ def test_a_table_knows_whom_it_has_timed() -> None:
     ]
 
 
-@pytest.mark.parametrize("arguments", [["tinny"], ["--rounds", "2"]])
+@pytest.mark.parametrize("arguments", [["tinny"], ["--rounds", "2"], ["tiny", "--save"], ["--own", "--save"]])
 def test_what_cannot_be_measured_is_refused(arguments, capsys) -> None:
     with pytest.raises(SystemExit):
         parsed(arguments)
