@@ -9,7 +9,15 @@ BIN := .venv/bin
 	PYTHONWARNINGS="ignore:Editable installation" $(BIN)/pip install --quiet -c constraints.txt torch --editable . --group dev
 	touch $@
 
-.PHONY: demo test lint types bench docs clean
+# The libraries that the benchmark compares with stay out of .venv: nothing else needs them, or may depend on them.
+.venv-peers/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --upgrade "pip>=25.1" -c constraints.txt
+	PYTHONWARNINGS="ignore:Editable installation" .venv-peers/bin/pip install --quiet -c constraints.txt torch \
+		--editable ".[peers]" --group dev
+	touch $@
+
+.PHONY: demo test lint types bench peers docs clean
 
 demo: .venv/ready
 	$(BIN)/python examples/digits.py
@@ -24,11 +32,14 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-bench: .venv/ready
-	$(BIN)/python -m tests.bench
+peers: .venv-peers/ready
+
+# With the other libraries where `make peers` has installed them; without, the table says which are missing.
+bench: $(if $(wildcard .venv-peers/ready),.venv-peers,.venv)/ready
+	$(<D)/bin/python -m tests.bench
 
 docs: .venv/ready
 	$(BIN)/python -m tests.docs
 
 clean:
-	rm -rf .venv *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-peers *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

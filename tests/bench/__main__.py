@@ -1,104 +1,91 @@
-"""What does a batch cost?  `python -m tests.bench` prints the table; `python -m tests.bench memory` counts bytes.
+"""What does a batch cost?  `python -m tests.bench` measures everything; `--help` says what else there is."""
 
-Rounds are interleaved and every run is paired with its own baseline beside it, so that the ratios hold on a machine
-whose speed drifts.  Time is CPU time of this process, with one torch thread.
-"""
-
-import platform
-import resource
+import argparse
+import gc
 import sys
-import time
-from enum import Enum
-from statistics import median, quantiles
 
 import torch
-from torch import nn
 
-from engine import Engine
-from engine.run import Run
-from states import State, Trigger
-from tests.bench.contenders import CONTENDERS, Batches, Contender, data
+from tests.bench import page, picture
+from tests.bench.contenders import PEERS, installed
+from tests.bench.fake import dispatch, memory
+from tests.bench.measure import add_slow, measure_own
+from tests.bench.results import JSON, Results, Table, read, written
+from tests.bench.startup import startup
+from tests.bench.table import memory_line, report, startup_line
+from tests.bench.where import results
+from tests.bench.workloads import WORKLOADS
 
 
-BATCHES, ROUNDS = 2000, 20
+NAMES = (*WORKLOADS, "dispatch")
+USAGE = """%(prog)s [workload ...] [--rounds N] [--own] [--save]
+       %(prog)s memory [N]    what N batches of fake work leave behind (1_000_000)
+       %(prog)s startup       what importing the engine adds to importing torch
+       %(prog)s draw          make docs/speed.md and docs/speed.svg anew from docs/speed.json"""
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}")
-    if sys.argv[1:] == ["memory"]:
-        memory()
-    else:
-        speed()
+    match arguments:
+        case ["memory", *number]:
+            print(memory_line(memory(int(number[0]) if number else 1_000_000)))
+        case ["startup"]:
+            print(startup_line(startup()))
+        case ["draw"]:
+            draw(read(JSON.read_text()))
+        case _:
+            measure(parsed(arguments))
 
 
-def speed() -> None:
-    """MLP 16-32-1, batches of 32 in a list, SGD: what a batch costs, all that a run costs once included.
-
-    `once` is the time of a run of one batch: making the model, preparing, and what the first batch warms up.
-    """
-    batches, seconds = data(BATCHES), {name: [] for name in CONTENDERS}
-    losses = {name: run(batches) for name, (run, _) in CONTENDERS.items()}
-    assert len(set(losses.values())) == 1, losses
-    for _ in range(ROUNDS):
-        for name, (run, _) in CONTENDERS.items():
-            seconds[name].append(spent(run, batches))
-    once = {name: median(spent(run, batches[:1]) for _ in range(20)) for name, (run, _) in CONTENDERS.items()}
-    print(f"{'contender':<32} {'us/batch':>9} {'ratio':>7} {'(quartiles)':>16} {'once, ms':>9}   against")
-    for name, (_, baseline) in CONTENDERS.items():
-        ratios = [mine / base for mine, base in zip(seconds[name], seconds[baseline], strict=True)]
-        low, _, high = quantiles(ratios, n=4)
-        micros, spread = median(seconds[name]) / BATCHES * 1e6, f"({low:.3f}..{high:.3f})"
-        print(f"{name:<32} {micros:>9.1f} {median(ratios):>7.3f} {spread:>16} {once[name] * 1e3:>9.1f}   {baseline}")
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.bench", usage=USAGE, description=__doc__)
+    parser.add_argument("workloads", nargs="*", metavar="workload", help=f"any of {', '.join(NAMES)}; by default all")
+    parser.add_argument("--rounds", type=int, default=15, help="how often the engine is timed (15)")
+    parser.add_argument("--own", action="store_true", help="no peers")
+    parser.add_argument("--save", action="store_true", help="also write docs/speed.json, docs/speed.md, docs/speed.svg")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.workloads) - set(NAMES):
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if given.rounds < 3:
+        parser.error("--rounds must be 3 at least: fewer have no quartiles")
+    if given.save and (given.workloads or given.own):
+        parser.error("--save keeps everything: leave the workloads and --own out")
+    given.workloads = given.workloads or list(NAMES)
+    return given
 
 
-def spent(run: Contender, batches: Batches) -> float:
-    """CPU seconds of one run."""
-    begun = time.process_time()
-    run(batches)
-    return time.process_time() - begun
+def measure(given: argparse.Namespace) -> None:
+    """Our own first, while no peer is loaded; then the peers."""
+    tables: dict[str, Table] = {}
+    for name in given.workloads:
+        say(f"{name}: the engine against the plain loop")
+        tables[name] = dispatch(given.rounds) if name == "dispatch" else measure_own(WORKLOADS[name], given.rounds)
+    say("loading the peers" if not given.own else "no peers were asked for")
+    peers, absent = installed(() if given.own else PEERS)
+    gc.freeze()  # what the peers have loaded is no garbage of anyone's run
+    for name in given.workloads:
+        if name != "dispatch":
+            say(f"{name}: the engine checked, and {len(peers)} peers")
+            tables[name] = add_slow(tables[name], WORKLOADS[name], peers)
+    found = results(list(tables.values()), peers, absent)
+    if given.save:
+        found.memory, found.startup = memory(1_000_000), startup()
+    print(report(found))
+    if given.save:
+        JSON.write_text(written(found))
+        draw(read(JSON.read_text()))  # rounded as it is kept
 
 
-def memory(number: int = 1_000_000) -> None:
-    """Fake work: what does a million batches leave behind, and what does the dispatch of one cost?"""
-    engine = fake_engine()
-    engine.fit([0] * 1000)
-    grown = []
-    for _ in range(2):
-        before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-        engine.fit(range(number // 2), max_updates=None)
-        spent = time.process_time() - begun
-        grown.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    print(f"{number} batches of fake work: {spent / number * 2e6:.2f} us each; peak memory grew by {grown} KiB")
+def draw(found: Results) -> None:
+    """The page and the picture, from the results alone."""
+    page.PATH.write_text(page.made(found))
+    picture.PATH.write_text(picture.made(found))
 
 
-def fake_engine() -> Engine:
-    """An engine whose actions compute nothing: what is left is the machine."""
-    model, loss = nn.Linear(1, 1), torch.zeros(())
-
-    def report(trigger: Enum):
-        def act(run: Run) -> Enum:
-            return trigger
-
-        return act
-
-    def forward(run: Run) -> Enum:
-        run.output = None
-        return Trigger.OUTPUT_READY
-
-    def fake_loss(run: Run) -> Enum:
-        run.loss = loss
-        return Trigger.LOSS_READY
-
-    actions = {
-        State.FORWARD: forward,
-        State.LOSS: fake_loss,
-        State.BACKWARD: report(Trigger.GRADS_READY),
-        State.STEP: report(Trigger.WEIGHTS_MOVED),
-        State.ZERO_GRAD: report(Trigger.GRADS_CLEARED),
-    }
-    return Engine(model, None, torch.optim.SGD(model.parameters(), lr=0.1), actions=actions)
+def say(text: str) -> None:
+    """What goes on, for who waits."""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,109 +1,67 @@
-"""Who is timed?  The plain loop, the plain loop with the calls written by hand, the engine, and the engine checked.
+"""Who is timed?  The plain loop of each workload, the engine, also checked, and the peers that can be imported."""
 
-Each contender makes its own model from one seed, trains it on the same batches, and returns its last loss, which must
-be the same bits for all.
-"""
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import version
 
-from collections.abc import Callable, Mapping, Sequence
+from attrs import field, frozen
 
-import torch
-from torch import Tensor, nn, optim
-
-from engine import Callback, Engine
-from engine.run import Run
+from tests.bench import own
+from tests.bench.workloads import EVENTS, Job, Trained
 
 
-Batches = Sequence[tuple[Tensor, Tensor]]
-Contender = Callable[[Batches], float]
-
-
-def make() -> tuple[nn.Module, nn.Module, optim.Optimizer]:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
-    return model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.01)
-
-
-def data(number: int) -> Batches:
-    torch.manual_seed(1)
-    return [(torch.randn(32, 16), torch.randn(32, 1)) for _ in range(number)]
-
-
-class Counts(Callback):
-    """Hears six events of a batch, and only counts."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def on_batch_begin(self, run: Run) -> None:
-        self.count += 1
-
-    def on_loss_begin(self, run: Run) -> None:
-        self.count += 1
-
-    def on_backward_begin(self, run: Run) -> None:
-        self.count += 1
-
-    def on_backward_end(self, run: Run) -> None:
-        self.count += 1
-
-    def on_step_end(self, run: Run) -> None:
-        self.count += 1
-
-    def on_batch_end(self, run: Run) -> None:
-        self.count += 1
-
-
-def plain(batches: Batches) -> float:
-    model, loss_fn, optimizer = make()
-    for inputs, targets in batches:
-        loss = loss_fn(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return loss.item()
-
-
-def plain_with_calls(batches: Batches) -> float:
-    """Five counting callbacks, called by hand at the same six points: thirty calls a batch."""
-    model, loss_fn, optimizer = make()
-    callbacks, run = [Counts() for _ in range(5)], None
-    for inputs, targets in batches:
-        for callback in callbacks:
-            callback.on_batch_begin(run)
-        output = model(inputs)
-        for callback in callbacks:
-            callback.on_loss_begin(run)
-        loss = loss_fn(output, targets)
-        for callback in callbacks:
-            callback.on_backward_begin(run)
-        loss.backward()
-        for callback in callbacks:
-            callback.on_backward_end(run)
-        optimizer.step()
-        for callback in callbacks:
-            callback.on_step_end(run)
-        optimizer.zero_grad()
-        for callback in callbacks:
-            callback.on_batch_end(run)
-    return loss.item()
-
-
-def engine(callbacks: int, *, checked: bool = False) -> Contender:
-    def fit(batches: Batches) -> float:
-        model, loss_fn, optimizer = make()
-        heard = [Counts() for _ in range(callbacks)]
-        run = Engine(model, loss_fn, optimizer, heard, checked=checked).fit(batches)
-        assert [callback.count for callback in heard] == [6 * len(batches)] * callbacks
-        return run.loss.item()
-
-    return fit
-
-
-CONTENDERS: Mapping[str, tuple[Contender, str]] = {
-    "plain loop": (plain, "plain loop"),
-    "fit": (engine(0), "plain loop"),
-    "fit, checked by pytransitions": (engine(0, checked=True), "plain loop"),
-    "plain loop, 30 calls by hand": (plain_with_calls, "plain loop, 30 calls by hand"),
-    "fit, 5 callbacks, 30 calls": (engine(5), "plain loop, 30 calls by hand"),
-    "fit, 5 callbacks, checked": (engine(5, checked=True), "plain loop, 30 calls by hand"),
+# By module in tests/bench/peers.
+PEERS: Mapping[str, str] = {
+    "ignite": "Ignite",
+    "fabric": "Lightning Fabric",
+    "skorch_net": "skorch",
+    "lightning_trainer": "Lightning",
+    "transformers_trainer": "transformers Trainer",
+    "keras_model": "Keras",
 }
+
+
+@frozen
+class Contender:
+    """Something that trains a job."""
+
+    name: str
+    train: Callable[[Job], Trained]
+    version: str = ""
+    # Which of the six events of a batch its callbacks can hear.
+    hears: tuple[str, ...] = EVENTS
+    note: str = ""
+    # By workload, how far its final loss may be from the plain loop's: not at all where nothing is said.
+    loss_off: Mapping[str, float] = field(factory=dict)
+
+
+# By workload: what every contender is compared with.
+BASELINES = {
+    "tiny": Contender("plain loop", own.plain),
+    "calls": Contender("plain loop, calls by hand", own.plain_with_calls),
+    "digits": Contender("plain loop", own.plain_with_validation),
+}
+FIT = Contender("fit", own.fit)
+CHECKED = Contender(
+    "fit, checked", own.fit_checked, note="pytransitions decides where each report leads: a mode for tests"
+)
+
+
+def installed(modules: Iterable[str] = PEERS) -> tuple[list[Contender], dict[str, str]]:
+    """The peers that can be imported, and by name why the others cannot."""
+    found, absent = [], {}
+    for module in modules:
+        try:
+            found.append(_peer(module))
+        except ModuleNotFoundError as error:
+            absent[PEERS[module]] = f"not installed: there is no module {error.name!r}"
+        except ImportError as error:
+            absent[PEERS[module]] = f"cannot be imported: {error}"
+    return found, absent
+
+
+def _peer(name: str) -> Contender:
+    module = import_module(f"tests.bench.peers.{name}")
+    return Contender(
+        PEERS[name], module.train, version(module.DISTRIBUTION), module.HEARS, module.NOTE, module.LOSS_OFF
+    )
