@@ -42,6 +42,12 @@ BASELINES = {
     "digits": Contender("plain loop", own.plain_with_validation),
 }
 FIT = Contender("fit", own.fit)
+UNMEASURED = Contender("fit, metrics=None", own.fit_unmeasured, note="no mean loss is kept, as in the plain loop")
+DROPPING = Contender(
+    "plain loop, grad = None",
+    own.plain_dropping,
+    note="gradients are dropped by a write, as the engine does; torch's method also makes a record for its profiler",
+)
 CHECKED = Contender(
     "fit, checked", own.fit_checked, note="pytransitions decides where each report leads: a mode for tests"
 )

@@ -4,16 +4,18 @@ The same fakes are called by hand from a plain loop, which is the baseline of `d
 """
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from functools import partial
+from itertools import repeat
 
 import torch
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 from torch import Tensor, nn
 
 from engine import Engine
 from states import State, Trigger
-from tests.bench.contenders import CHECKED
+from tests.bench.contenders import CHECKED, FIT, UNMEASURED
 from tests.bench.results import Measured, Memory, Table
 from tests.bench.timing import Pair, interleave, seconds
 
@@ -23,6 +25,7 @@ class Hand:
     """What the fakes write to, in the plain loop."""
 
     inputs: object = None
+    targets: object = None
     output: object = None
     loss: Tensor | None = None
 
@@ -52,11 +55,13 @@ def zero_grad(run) -> Enum:
     return Trigger.GRADS_CLEARED
 
 
+_BATCH = (torch.zeros(2, 1), torch.zeros(2, 1))
+
+
 def plain(number: int) -> None:
     """The fakes, called by hand."""
     run = Hand()
-    for inputs in range(number):
-        run.inputs = inputs
+    for run.inputs, run.targets in [_BATCH] * number:
         forward(run)
         loss(run)
         backward(run)
@@ -64,7 +69,7 @@ def plain(number: int) -> None:
         zero_grad(run)
 
 
-def engine(*, checked: bool = False) -> Engine:
+def engine(*, checked: bool = False, measured: bool = False) -> Engine:
     """An engine whose actions are the fakes."""
     actions = {
         State.FORWARD: forward,
@@ -74,40 +79,48 @@ def engine(*, checked: bool = False) -> Engine:
         State.ZERO_GRAD: zero_grad,
     }
     model = nn.Linear(1, 1)
-    return Engine(model, None, torch.optim.SGD(model.parameters(), lr=0.1), actions=actions, checked=checked)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return Engine(model, None, optimizer, actions=actions, checked=checked, metrics={} if measured else None)
 
 
-def fit(number: int, *, checked: bool) -> None:
+def fit(number: int, trained: Engine) -> None:
     """The engine does the same."""
-    run = engine(checked=checked).fit(range(number))
+    run = trained.fit([_BATCH] * number)
     assert (run.updates, run.batches_done) == (number, number), "not every batch was stepped"
 
 
 def dispatch(rounds: int, number: int = 50_000, slow_number: int = 2_000) -> Table:
     """The table of fake work: the engine in many rounds, checked in few and short ones."""
-    row, noise = _row("fit", number, rounds, lambda count: fit(count, checked=False))
-    checked, _ = _row("fit, checked", slow_number, min(rounds, 5), lambda count: fit(count, checked=True))
-    checked = evolve(checked, note=CHECKED.note)
-    floor = evolve(row, name="plain loop, fakes by hand", pairs=noise, once=[])
-    text = "fake work: actions that compute nothing, the mean of the loss is kept"
-    return Table("dispatch", text, 0, floor, [row, checked])
+    engines = {UNMEASURED.name: engine(), FIT.name: engine(measured=True)}
+    works = {name: partial(fit, trained=trained) for name, trained in engines.items()}
+    rows, noise = _rows(works, number, rounds)
+    floor = evolve(rows[0], name="plain loop, fakes by hand", pairs=noise, note="")
+    slow, _ = _rows({CHECKED.name: partial(fit, trained=engine(checked=True))}, slow_number, min(rounds, 5))
+    text = "fake work: actions that compute nothing, so that the machine is left; and the mean loss, where it is kept"
+    return Table("dispatch", text, 0, floor, [*rows, *slow])
 
 
-def _row(name: str, number: int, rounds: int, work: Callable[[int], None]) -> tuple[Measured, list[Pair]]:
-    def run() -> float:
-        return seconds(lambda: work(number))
-
-    def base() -> float:
-        return seconds(lambda: plain(number))
-
-    pairs, noise = interleave({name: run}, base, rounds)
-    return Measured(name, "", "", number, pairs[name], [], 0.0, 0), noise
+def _rows(works: Mapping[str, Callable[[int], None]], number: int, rounds: int) -> tuple[list[Measured], list[Pair]]:
+    runs = {name: partial(seconds, partial(work, number)) for name, work in works.items()}
+    pairs, noise = interleave(runs, partial(seconds, partial(plain, number)), rounds)
+    notes = {one.name: one.note for one in (UNMEASURED, FIT, CHECKED)}
+    return [Measured(name, "", notes[name], number, pairs[name], [], 0.0, 0) for name in works], noise
 
 
 def memory(number: int) -> Memory:
     """Fit many batches of fake work, in two halves: by how much does the second half raise the peak?"""
-    trained = engine()
-    trained.fit(range(max(number // 2, 1)))
+    trained, half = engine(measured=True), _Same(max(number // 2, 1))
+    trained.fit(half)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    trained.fit(range(max(number // 2, 1)))
+    trained.fit(half)
     return Memory(number, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+@frozen
+class _Same:
+    """A loader that gives one batch again and again, and holds no more than that."""
+
+    number: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return repeat(_BATCH, self.number)
