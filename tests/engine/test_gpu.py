@@ -1,6 +1,6 @@
 """Does it hold on a GPU?  Skipped where there is none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,19 @@ from engine.errors import OptimizerRefused
 from tests.engine.tools import refuses
 
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+    # Torch's own: steps before the recording, and those of the plain twin, are not captured.
+    pytest.mark.filterwarnings("ignore:This instance was constructed with capturable=True:UserWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _sync_mode() -> Iterator[None]:
+    """What fails while waiting is forbidden must not forbid it to the next test."""
+    yield
+    torch.cuda.set_sync_debug_mode("default")
 
 
 def test_batches_move_to_the_model_and_no_batch_waits_for_the_device() -> None:
@@ -43,7 +55,7 @@ def test_batches_move_to_the_model_and_no_batch_waits_for_the_device() -> None:
 def net() -> nn.Module:
     """Always the same weights; no dropout, so that two trainings can be compared."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4)).cuda()
+    return nn.Sequential(nn.Linear(16, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4)).cuda()
 
 
 def loader(number: int, size: int = 32) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -74,13 +86,12 @@ def engine_of(name: str, **more: Any) -> Engine:
 
 def check_same(one: Engine, other: Engine) -> None:
     """The kernels of a replay are those of the plain loop; cuBLAS alone may choose others on another stream."""
-    close = {"rtol": 1e-5, "atol": 1e-6}
+    close = {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(one.model.state_dict(), other.model.state_dict(), **close)
     for mine, record in zip(one.last_run.history, other.last_run.history, strict=True):
-        assert mine == pytest.approx(record, rel=1e-5)
+        assert mine == pytest.approx(record, rel=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:This instance was constructed with capturable=True")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_captured_training_is_the_plain_one_with_validation_a_schedule_and_a_new_shape(name: str) -> None:
     engines = []
@@ -127,19 +138,15 @@ def test_a_captured_batch_does_not_wait_for_the_device() -> None:
 
 
 def test_dropout_draws_anew_in_each_replay() -> None:
-    model = nn.Dropout(0.5).cuda()
-    weight = nn.Parameter(torch.ones((), device="cuda"))
-    holder = nn.Sequential(nn.Linear(1, 1, bias=False), model).cuda()
-    holder[0].weight = nn.Parameter(weight.view(1, 1).detach().clone())
-    outputs = []
-    engine = Engine(holder, nn.MSELoss(), optim.SGD(holder.parameters(), lr=rate() * 0, fused=True), capture=True)
+    model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5)).cuda()
+    optimizer = optim.SGD(model.parameters(), lr=rate() * 0, fused=True)
+    engine, outputs = Engine(model, nn.MSELoss(), optimizer, capture=True), []
     engine.on("batch_end")(lambda run: outputs.append(run.output.clone()))
     ones = torch.ones(256, 1)
     engine.fit([(ones, ones)] * (WARM + 3))
-    replayed = outputs[WARM:]
-    assert len(replayed) == 3
-    assert not torch.equal(replayed[0], replayed[1])
-    assert not torch.equal(replayed[1], replayed[2])
+    first, second, third = outputs[WARM:]
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
 
 
 def test_a_loss_that_reads_a_number_cannot_be_captured_and_the_engine_can_be_used_after_it() -> None:
@@ -182,7 +189,7 @@ def test_a_compiled_step_can_be_captured() -> None:
 @pytest.mark.parametrize("capture", [False, True])
 def test_batches_that_are_copied_ahead_are_those_of_the_loader(capture: bool) -> None:
     """Each has a number of its own in all its places: a copy that came too early or too late would mix two."""
-    model = nn.Linear(1 << 18, 1).cuda()
+    model = nn.Linear(1 << 16, 1).cuda()
     engine = Engine(
         model, nn.MSELoss(), optim.SGD(model.parameters(), lr=rate() * 0, fused=True), capture=capture, prefetch=True
     )
@@ -190,12 +197,11 @@ def test_batches_that_are_copied_ahead_are_those_of_the_loader(capture: bool) ->
 
     @engine.on("batch_end")
     def look(run: Run) -> None:
-        for _ in range(20):  # the device is busy for longer than a copy takes
-            run.inputs @ run.inputs.T
+        torch.cuda._sleep(5_000_000)  # the device is busy for longer than a copy takes
         spread.append(torch.stack([run.inputs.min(), run.inputs.max(), run.targets.min()]))
 
     batches = [
-        (torch.full((64, 1 << 18), float(n)).pin_memory(), torch.full((64, 1), float(n)).pin_memory())
+        (torch.full((64, 1 << 16), float(n)).pin_memory(), torch.full((64, 1), float(n)).pin_memory())
         for n in range(12)
     ]
     engine.fit(batches, batches[:2])
@@ -204,10 +210,6 @@ def test_batches_that_are_copied_ahead_are_those_of_the_loader(capture: bool) ->
 
 def test_a_batch_that_is_copied_ahead_does_not_wait_for_the_device() -> None:
     engine = engine_of("adam", prefetch=True)
-    modes = engine.on("batch_begin"), engine.on("batch_end")
-    modes[0](lambda run: torch.cuda.set_sync_debug_mode("error"))
-    modes[1](lambda run: torch.cuda.set_sync_debug_mode("error" if run.batch_index < 38 else "default"))
-    try:
-        assert engine.fit(loader(40)).updates == 40
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    engine.on("batch_begin")(lambda run: torch.cuda.set_sync_debug_mode("error"))
+    engine.on("batch_end")(lambda run: torch.cuda.set_sync_debug_mode("default" if run.batch_index == 39 else "error"))
+    assert engine.fit(loader(40)).updates == 40
