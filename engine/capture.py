@@ -49,7 +49,9 @@ Shape = tuple[object, ...]
 
 
 def capturing(actions: Mapping[Enum, Action], cuda: Cuda) -> dict[Enum, Action]:
-    """What is done in the states of a step instead of these actions."""
+    """What is done in the states of a step instead of these actions; a machine without one is refused in `captured`."""
+    if not actions.keys() >= INSIDE.keys():
+        return {}
     # A window of one batch needs no mean.
     step = Capturing(cuda, tuple(actions[state].do for state in INSIDE if state is not State.AVERAGE))
     reports = {state: Action(partial(_report, trigger), actions[state].reports) for state, trigger in INSIDE.items()}
@@ -154,18 +156,25 @@ class Kept:
 
     modules: Sequence[nn.Module]
     parameters: Sequence[nn.Parameter]
-    values: Sequence[object]
+    # Modes, and where each parameter lies and whether it wants a gradient.
+    places: Sequence[int]
+    # What trains, and the numbers of the optimizer.
+    things: Sequence[object]
 
     @classmethod
     def of(cls, run: Run) -> "Kept":
         """As it is now."""
         modules, parameters = list(run.model.modules()), list(run.model.parameters())
-        return cls(modules, parameters, _values(run, modules, parameters))
+        return cls(modules, parameters, _places(modules, parameters), _things(run))
 
     def holds(self, run: Run) -> bool:
         """Whether all is as it was."""
-        now = _values(run, self.modules, self.parameters)
-        return len(now) == len(self.values) and all(map(_same, now, self.values))
+        things = _things(run)
+        return (
+            _places(self.modules, self.parameters) == self.places
+            and len(things) == len(self.things)
+            and all(map(_same, things, self.things))
+        )
 
     def check_gradients(self, run: Run) -> None:
         """Refuse gradients of something else: a replay would neither add to them nor clear them."""
@@ -177,16 +186,20 @@ class Kept:
             )
 
 
-def _values(run: Run, modules: Sequence[nn.Module], parameters: Sequence[nn.Parameter]) -> list[object]:
+def _places(modules: Sequence[nn.Module], parameters: Sequence[nn.Parameter]) -> list[int]:
+    return [
+        *[module.training for module in modules],
+        *[parameter.requires_grad for parameter in parameters],
+        *[parameter.data_ptr() for parameter in parameters],
+    ]
+
+
+def _things(run: Run) -> list[object]:
     optimizer = run.optimizer
     assert optimizer is not None, "checked before the first batch"
-    return [
-        *(run.model, run.loss_fn, optimizer, optimizer.state),
-        *(module.training for module in modules),
-        *(parameter.requires_grad for parameter in parameters),
-        *(parameter.data_ptr() for parameter in parameters),
-        *(value for group in optimizer.param_groups for name, value in group.items() if name != "params"),
-    ]
+    groups = optimizer.param_groups
+    numbers = [value for group in groups for name, value in group.items() if name != "params"]
+    return [run.model, run.loss_fn, optimizer, optimizer.state, *numbers]
 
 
 def _same(one: object, other: object) -> bool:

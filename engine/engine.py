@@ -258,7 +258,14 @@ class Engine:
         return evolve(listed, suggestions=self.suggestions())
 
     def suggestions(self) -> tuple[str, ...]:
-        """What would be faster with this optimizer, a sentence each; see `engine.suggest`."""
+        """What would be faster with this optimizer, a sentence each; a dry run ends with them.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> print(*Engine(model, torch.nn.MSELoss(), torch.optim.Adam(model.parameters())).suggestions())
+            Adam has a fused step on cpu: Adam(..., fused=True) is faster. It is not switched on for you: ...
+        """
         return suggestions(self.optimizer)
 
     def on(
@@ -426,9 +433,9 @@ class Engine:
 
     @property
     def _kit(self) -> Kit:
-        compiled, prefetch = (self._compiled,) * self.compile, (Prefetch(self._cuda),) * self.prefetch
-        capture = self._cuda if self.capture else None
-        return Kit(self.machine, self.actions, self.optimizer, self.checked, (*compiled, *prefetch), capture)
+        wanted = ((self.compile, self._compiled), (self.prefetch, Prefetch(self._cuda)))
+        faster, capture = [does for want, does in wanted if want], self._cuda if self.capture else None
+        return Kit(self.machine, self.actions, self.optimizer, self.checked, faster, capture)
 
     def _device_now(self) -> torch.device:
         parameter = next(self.model.parameters(), None)

@@ -179,7 +179,7 @@ def another_loss(run: Run) -> None:
 
 
 @pytest.mark.parametrize("change", [freeze, still, heavier, another_rate, moved, reloaded, another_loss])
-@pytest.mark.parametrize("event", ["batch_begin", "forward_begin", "batch_end", "epoch_end"])
+@pytest.mark.parametrize("event", ["forward_begin", "epoch_end"])
 def test_what_a_recording_kept_and_a_callback_changes_is_recorded_anew(
     event: str, change: Callable[[Run], None]
 ) -> None:
@@ -226,6 +226,15 @@ def test_metrics_of_the_engine_are_computed_and_a_second_metrics_of_its_kind_is_
     run = engine.fit(batches(6))
     assert run.metrics["train_zero"] == 0.0
     assert run.metrics["train_loss"] > 0
+
+
+def test_what_is_captured_may_be_copied_ahead() -> None:
+    def ahead(engine: Engine) -> None:
+        engine.prefetch = True
+        engine.fit(batches(6), batches(2), epochs=2)
+
+    _, engine = both(ahead, model=noisy_model)
+    assert engine._cuda.log.count("replay") == 2 * 6 - WARM
 
 
 def test_evaluation_and_prediction_are_not_captured() -> None:
@@ -346,6 +355,18 @@ def clipping() -> Machine:
 def test_a_machine_that_goes_another_way_is_refused() -> None:
     clip = {Clip.CLIP: Action(lambda run: Clip.CLIPPED, (Clip.CLIPPED,))}
     refused(engine_of(machine=clipping(), actions=clip), "does not go from average straight to step")
+
+
+def test_a_machine_without_one_of_the_states_is_refused_when_it_is_run() -> None:
+    (average,) = TRAINING.rows_from(State.AVERAGE)
+    rows = [
+        evolve(row, dest=State.STEP, heard=average.heard) if row.dest is State.AVERAGE else row
+        for row in TRAINING.rows
+        if row is not average
+    ]
+    engine = engine_of(machine=changed(rows=rows))
+    assert engine.prove()
+    refused(engine, "does not go from backward straight to average")
 
 
 class Mine(Enum):

@@ -101,6 +101,18 @@ def test_losses_weights_validation_and_predictions_are_close(make: Callable[[], 
     assert other.model.training
 
 
+def test_it_is_compiled_once_for_all_runs_of_an_engine(fresh: Engine) -> None:
+    from torch._dynamo.utils import counters  # noqa: PLC0415  # only those wait for it who compile
+
+    for _ in range(2):
+        fresh.fit(batches(2), batches(2), epochs=2)
+        compiled = dict(counters["stats"])
+        assert compiled["unique_graphs"] > 0
+        fresh.fit(batches(2), batches(2), epochs=2)
+        fresh.predict(batches(2))
+        assert dict(counters["stats"]) == compiled
+
+
 def test_a_hook_that_comes_and_goes_between_runs_is_called_while_it_is_there(fresh: Engine) -> None:
     seen: list[bool] = []
     fresh.fit(batches(2))
