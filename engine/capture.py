@@ -100,16 +100,18 @@ class Capturing:
     def forward(self, run: Run) -> Enum:
         """The whole step, replayed where it can be."""
         shape = _shape(run)
-        if self._kept is None or not self._kept.holds(run):
-            self._forget()
-            self._kept = Kept.of(run)
-        self._kept.check_gradients(run)
+        if self._kept is not None:
+            self._kept.check_gradients(run)
+            if not self._kept.holds(run):
+                self._forget()
         if shape not in self._recordings and self._met.get(shape) == WARM:
             self._recordings[shape] = self._recorded(run)
         if shape in self._recordings:
             self._recordings[shape].play(run)
         else:
             self._first(run, shape)
+        if self._kept is None:  # not before: the first step makes the optimizer's state
+            self._kept = Kept.of(run)
         return Trigger.OUTPUT_READY
 
     def _first(self, run: Run, shape: Shape) -> None:
@@ -156,7 +158,7 @@ class Kept:
 
     modules: Sequence[nn.Module]
     parameters: Sequence[nn.Parameter]
-    # Modes, and where each parameter lies and whether it wants a gradient.
+    # Modes, where each parameter lies and whether it wants a gradient, which tensors are the optimizer's state.
     places: Sequence[int]
     # What trains, and the numbers of the optimizer.
     things: Sequence[object]
@@ -165,13 +167,13 @@ class Kept:
     def of(cls, run: Run) -> "Kept":
         """As it is now."""
         modules, parameters = list(run.model.modules()), list(run.model.parameters())
-        return cls(modules, parameters, _places(modules, parameters), _things(run))
+        return cls(modules, parameters, _places(run, modules, parameters), _things(run))
 
     def holds(self, run: Run) -> bool:
         """Whether all is as it was."""
         things = _things(run)
         return (
-            _places(self.modules, self.parameters) == self.places
+            _places(run, self.modules, self.parameters) == self.places
             and len(things) == len(self.things)
             and all(map(_same, things, self.things))
         )
@@ -186,20 +188,21 @@ class Kept:
             )
 
 
-def _places(modules: Sequence[nn.Module], parameters: Sequence[nn.Parameter]) -> list[int]:
+def _places(run: Run, modules: Sequence[nn.Module], parameters: Sequence[nn.Parameter]) -> list[int]:
+    assert run.optimizer is not None, "checked before the first batch"
     return [
         *[module.training for module in modules],
         *[parameter.requires_grad for parameter in parameters],
         *[parameter.data_ptr() for parameter in parameters],
+        *[id(value) for state in run.optimizer.state.values() for value in state.values()],
     ]
 
 
 def _things(run: Run) -> list[object]:
-    optimizer = run.optimizer
-    assert optimizer is not None, "checked before the first batch"
-    groups = optimizer.param_groups
+    assert run.optimizer is not None, "as above"
+    groups = run.optimizer.param_groups
     numbers = [value for group in groups for name, value in group.items() if name != "params"]
-    return [run.model, run.loss_fn, optimizer, optimizer.state, *numbers]
+    return [run.model, run.loss_fn, run.optimizer, *numbers]
 
 
 def _same(one: object, other: object) -> bool:

@@ -47,7 +47,6 @@ class Ahead:
     def __next__(self) -> Any:  # noqa: ANN401  # a batch may be anything
         batch, error = self._held or self._drawn()
         if error is not None:
-            self._held = batch, error
             raise error
         self.cuda.join(self._stream)  # before the next copy is begun: that one is not waited for
         self._held = self._drawn()

@@ -16,6 +16,7 @@ from torch import Tensor, nn, optim
 
 from engine import Action, Callback, Engine, Outcome, Run, loss_from, output_from
 from engine.capture import INSIDE, SHAPES, WARM
+from engine.captured import Inside, check_capture
 from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
 from engine.metrics import Metrics
 from states import TRAINING, Event, Guard, Machine, State, Transition, Trigger
@@ -174,11 +175,47 @@ def reloaded(run: Run) -> None:
     run.optimizer.load_state_dict(run.optimizer.state_dict())
 
 
+def restarted(run: Run) -> None:
+    run.optimizer.state.clear()
+
+
+def another_model(run: Run) -> None:
+    run.model = nn.Sequential(*run.model, nn.Tanh())
+
+
+class Twice(optim.SGD):
+    """Takes each step twice."""
+
+    def step(self) -> None:
+        super().step()
+        super().step()
+
+
+def another_optimizer(run: Run) -> None:
+    (group,), state = run.optimizer.param_groups, run.optimizer.state
+    run.optimizer = Twice(run.model.parameters(), lr=group["lr"], momentum=0.5, fused=True)
+    run.optimizer.state = state
+
+
 def another_loss(run: Run) -> None:
     run.loss_fn = nn.L1Loss()
 
 
-@pytest.mark.parametrize("change", [freeze, still, heavier, another_rate, moved, reloaded, another_loss])
+CHANGES = [
+    freeze,
+    still,
+    heavier,
+    another_rate,
+    moved,
+    reloaded,
+    restarted,
+    another_model,
+    another_optimizer,
+    another_loss,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("event", ["forward_begin", "epoch_end"])
 def test_what_a_recording_kept_and_a_callback_changes_is_recorded_anew(
     event: str, change: Callable[[Run], None]
@@ -191,6 +228,14 @@ def test_what_a_recording_kept_and_a_callback_changes_is_recorded_anew(
         lambda engine: engine.fit(batches(5), batches(1), epochs=3), lambda: hears(event, at_five), model=noisy_model
     )
     assert engine._cuda.log.count("record") == 2
+    assert engine._cuda.log.count("beside") == 2 * WARM
+
+
+def test_batches_that_differ_in_type_or_layout_have_recordings_of_their_own() -> None:
+    given = batches(1, size=2)[0]
+    alike = [given, (given[0], given[1].double()), (given[0].T.contiguous().T, given[1])]
+    _, engine = both(lambda engine: engine.fit(alike, epochs=5), model=small_model)
+    assert engine._cuda.log.count("record") == 3
 
 
 def test_what_callbacks_see_at_the_end_of_a_batch_is_as_without() -> None:
@@ -273,11 +318,32 @@ def test_a_fault_in_a_step_while_it_is_recorded_too_leaves_the_engine_as_good_as
     assert "while training was in forward" in raised.value.__notes__[0]
     assert run.outcome is Outcome.FAILED
     assert run.updates == run.batches_done == min(at - 1, WARM)
-    if at == WARM + 1:
-        assert all(parameter.grad is None for parameter in engine.model.parameters())
     before = weights_of(engine.model)
     assert engine.fit(batches(6)).updates == 6
     assert not same(before, weights_of(engine.model))
+
+
+class FailsOnce(optim.SGD):
+    """A step that fails when it is recorded."""
+
+    left = WARM + 1
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            msg = "on purpose"
+            raise ValueError(msg)
+        super().step()
+
+
+def test_gradients_of_a_recording_that_failed_are_cleared_for_nothing_ever_computed_them() -> None:
+    model = small_model()
+    engine = engine_of(model=model, optimizer=FailsOnce(model.parameters(), lr=torch.tensor(0.1), fused=True))
+    with pytest.raises(ValueError, match="on purpose"):
+        engine.fit(batches(9))
+    assert engine.last_run.updates == WARM
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert engine.fit(batches(6)).updates == 6
 
 
 # --- Refused before the first batch -----------------------------------------------------------------------------------
@@ -407,6 +473,12 @@ def test_an_optimizer_whose_step_cannot_be_captured_is_refused(phrase: str) -> N
     refused(engine_of(model=model, optimizer=OPTIMIZERS[phrase](model)), phrase, kind=OptimizerRefused)
 
 
+def test_an_lr_that_lies_elsewhere_than_the_parameters_is_refused() -> None:
+    optimizer = optim.SGD([nn.Parameter(torch.zeros(1, device="meta"))], lr=torch.tensor(0.25), fused=True)
+    with refuses(OptimizerRefused, "lr is tensor(0.2500)", "lr=torch.tensor(0.25, device='meta')"):
+        check_capture(TRAINING, {}, (), optimizer)
+
+
 def test_a_model_that_is_not_on_a_gpu_is_refused() -> None:
     model = small_model()
     refused(Engine(model, nn.MSELoss(), sgd(model), capture=True), "the model is on cpu", "for a model on cuda")
@@ -442,8 +514,6 @@ def test_gradients_of_something_else_are_refused() -> None:
 
 
 def test_the_events_and_guards_inside_are_those_that_the_table_has_there() -> None:
-    from engine.captured import Inside  # noqa: PLC0415  # what the lists above are checked against
-
     inside = Inside.of(TRAINING)
     assert inside.events == NO_EVENT
     assert tuple(dict.fromkeys(inside.guards)) == NO_GUARD
