@@ -96,6 +96,8 @@ class Capturing:
     _recordings: dict[Shape, Recording] = field(factory=dict)
     # What the recordings keep as it was.
     _kept: "Kept | None" = None
+    # Where the first steps of a shape are taken, and its recording is made.
+    _stream: Any = None
 
     def forward(self, run: Run) -> Enum:
         """The whole step, replayed where it can be."""
@@ -119,9 +121,9 @@ class Capturing:
         if shape not in self._met and len(self._met) == SHAPES:
             self._step(run)
             return
-        stream = self.cuda.stream(run.device)
-        self.cuda.beside(stream, partial(self._step, run))
-        self.cuda.join(stream)
+        self._stream = self._stream or self.cuda.stream(run.device)
+        self.cuda.beside(self._stream, partial(self._step, run))
+        self.cuda.join(self._stream)
         self._met[shape] = self._met.get(shape, 0) + 1
 
     def _step(self, run: Run) -> None:
@@ -137,7 +139,7 @@ class Capturing:
             return _detached(staged.output), staged.loss.detach()
 
         try:
-            (output, loss), replay = self.cuda.recorded(run.device, step)
+            (output, loss), replay = self.cuda.recorded(self._stream, step)
         except BaseException:
             self._forget()
             for parameter in run.model.parameters():  # what a broken recording left was never computed

@@ -45,10 +45,11 @@ class Cuda:
         """Let the current stream wait for all that a stream was given so far; the host does not wait."""
         torch.cuda.current_stream(stream.device).wait_stream(stream)
 
-    def recorded(self, device: torch.device, do: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """What *do* made while it was recorded, which each replay fills anew, and what replays it."""
+    def recorded(self, stream: Any, do: Callable[[], T]) -> tuple[T, Callable[[], None]]:  # noqa: ANN401  # as above
+        """What *do* made while it was recorded on a stream, which each replay fills anew, and what replays it."""
         graph = torch.cuda.CUDAGraph()
         # "thread_local": a loader may pin memory in a thread of its own meanwhile.
-        with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+        with torch.cuda.device(stream.device), recording:
             made = do()
         return made, graph.replay

@@ -30,13 +30,15 @@ class Standin(Cuda):
         return "side"
 
     def beside(self, stream: Any, do: Callable[[], Any]) -> Any:
+        assert stream == "side"
         self.log.append("beside")
         return do()
 
     def join(self, stream: Any) -> None:
         self.log.append("join")
 
-    def recorded(self, device: torch.device, do: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    def recorded(self, stream: Any, do: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        assert stream == "side"
         self.log.append("record")
         before, chance = list(map(torch.clone, self._tensors())), (torch.get_rng_state(), random.getstate())
         made = do()
