@@ -7,11 +7,12 @@
 #   run         Run: everything mutable of one training
 #   actions     what is done in each state: batches draws them, closure is for LBFGS
 #   prepare     what is made ready before a run begins; fitting and check refuse what could not work
+#   compiled, capture, prefetch    actions that are replaced to be faster; captured refuses, cuda talks to the GPU
 #   link        rows, actions and listeners put together; asking makes the guards
 #   loop        the loop that this comes to, as Python; code writes it down
 #   drive       how a run goes, and how it dies
 #   metrics     mean loss and metrics: meter adds them up
-#   outputs, dryrun, outcome, errors    one subject each
+#   outputs, dryrun, outcome, errors, suggest    one subject each
 #   callbacks/  callbacks that come with the engine
 #   cli         the command `stateloop`; target finds what `module:factory` names
 #

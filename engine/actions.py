@@ -24,6 +24,12 @@ _GRADS_AVERAGED = Trigger.GRADS_AVERAGED
 _WEIGHTS_MOVED = Trigger.WEIGHTS_MOVED
 _GRADS_CLEARED = Trigger.GRADS_CLEARED
 
+# What is said where the loss function fails on targets that are None.
+NO_PAIR = (
+    "the batch was no pair, so the loss function was given None for targets: say what the loss is, with "
+    "actions={State.LOSS: loss_from(lambda run: ...)}"
+)
+
 
 @frozen
 class Action:
@@ -126,10 +132,7 @@ def loss(run: Run) -> Enum:
         run.loss = run.loss_fn(run.output, run.targets)
     except (TypeError, AttributeError) as error:
         if run.targets is None:
-            error.add_note(
-                "the batch was no pair, so the loss function was given None for targets: say what the loss is, with "
-                "actions={State.LOSS: loss_from(lambda run: ...)}"
-            )
+            error.add_note(NO_PAIR)
         raise
     return _LOSS_READY
 

@@ -1,6 +1,7 @@
 """Where do batches come from?  The action that draws one, moves it to the device and unpacks it."""
 
 from collections import UserDict
+from collections.abc import Callable, Iterator
 from copy import copy
 from enum import Enum
 from typing import Any
@@ -22,13 +23,24 @@ _DRY = object()
 _PAIR = (tuple, list)
 
 
-def fetch(run: Run) -> Enum:
+def begin(run: Run) -> Iterator[Any]:
+    """Begin the loader; samplers that shuffle by epoch are told which one it is."""
+    sampler, batches = getattr(run.loader, "sampler", None), getattr(run.loader, "batch_sampler", None)
+    parts = {id(part): part for part in (sampler, batches, getattr(batches, "sampler", None))}
+    for part in parts.values():
+        tell = getattr(part, "set_epoch", None)
+        if tell is not None:
+            tell(run.epoch)
+    return iter(run.loader)
+
+
+def fetch(run: Run, opening: Callable[[Run], Iterator[Any]] = begin) -> Enum:
     """Draw a batch, move it to the device, unpack it; unless enough optimizer steps were taken."""
     if run.max_updates is not None and run.updates >= run.max_updates:
         return Trigger.UPDATES_SPENT
     iterator = run.iterator
     if iterator is None:
-        iterator = run.iterator = _open(run)
+        iterator = run.iterator = opening(run)
     batch: Any = next(iterator, _DRY)
     if batch is _DRY:
         _check_end(run)
@@ -86,17 +98,6 @@ def _tuple_to_device(value: tuple[Any, ...], device: torch.device) -> tuple[Any,
             allowed="tuples and named tuples that are made as Python makes them",
             instead=f"give {type(value).__name__} a method to(device) that returns one with its tensors there",
         ) from error
-
-
-def _open(run: Run) -> Any:  # noqa: ANN401  # an iterator over anything
-    """Begin the loader; samplers that shuffle by epoch are told which one it is."""
-    sampler, batches = getattr(run.loader, "sampler", None), getattr(run.loader, "batch_sampler", None)
-    parts = {id(part): part for part in (sampler, batches, getattr(batches, "sampler", None))}
-    for part in parts.values():
-        tell = getattr(part, "set_epoch", None)
-        if tell is not None:
-            tell(run.epoch)
-    return iter(run.loader)
 
 
 def _lone(run: Run, batch: Any) -> tuple[Any, None]:  # noqa: ANN401  # a batch may be anything

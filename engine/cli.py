@@ -172,6 +172,7 @@ def dry_run(
         "machine": told.machine,
         "plan": plan,
         "lines": [attrs.asdict(line, value_serializer=_plain) for line in told.lines],
+        "suggestions": told.suggestions,
     }
     click.echo(json.dumps(data, indent=2) if as_json else told)
 

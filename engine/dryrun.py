@@ -36,11 +36,15 @@ class Line:
 
 @frozen
 class DryRun:
-    """A listing of a run that touched no tensor: `lines` is its data, `str()` its text."""
+    """A listing of a run that touched no tensor: `lines` is its data, `str()` its text.
+
+    `suggestions` says what would be faster.
+    """
 
     machine: str
     plan: Plan
     lines: tuple[Line, ...] = field(repr=False)
+    suggestions: tuple[str, ...] = field(default=(), repr=False)
 
     def calls(self) -> tuple[tuple[str, str], ...]:
         """Just the calls of callbacks that hear, in order: (event, callback)."""
@@ -54,7 +58,8 @@ class DryRun:
             "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
             for row in rows
         ]
-        return "\n".join([head, "", texts[0], "-" * max(map(len, texts)), *texts[1:]])
+        faster = ["", *(f"faster: {sentence}" for sentence in self.suggestions)] if self.suggestions else []
+        return "\n".join([head, "", texts[0], "-" * max(map(len, texts)), *texts[1:], *faster])
 
 
 def rehearse(machine: Machine, plan: Plan, listeners: Sequence[Listener], answers: Answers) -> DryRun:

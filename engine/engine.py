@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import PathLike
 from threading import RLock
 from types import MappingProxyType
@@ -13,7 +13,10 @@ import torch
 from attrs import define, evolve, field, setters
 from torch import Tensor, nn, optim
 
+from engine.captured import check_capture
 from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
+from engine.compiled import Compiled
+from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
 from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation, uses_optimizer
@@ -32,9 +35,11 @@ from engine.loop import source
 from engine.meter import MetricFunction, MetricObject
 from engine.metrics import Metrics, Records
 from engine.outputs import Outputs, joined
+from engine.prefetch import Prefetch
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
 from engine.run import Run
+from engine.suggest import suggestions
 from engine.vocabulary import Vocabulary
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove
 from states.errors import shown
@@ -72,6 +77,10 @@ class Engine:
         actions: By state, what to do instead of the engine's own action: a function of the run that returns one of
             the same triggers, or an `Action` that declares its own; `output_from` and `loss_from` make one in a line.
         checked: Let pytransitions decide where each report leads; slower, the same trace.
+        compile: Let `torch.compile` compile forward and loss, once for this engine; see "Faster than the plain loop" in
+            the README for this one and the next two.
+        capture: Replay each training step, forward to zero_grad, as one CUDA graph; nobody may hear or answer in there.
+        prefetch: Copy each batch to the CUDA device while the one before is worked on.
 
     Raises:
         ArgumentRefused, CallbackRefused: something that could not work; nothing was changed.
@@ -99,7 +108,13 @@ class Engine:
     )
     actions: Given = field(factory=dict, kw_only=True, converter=_read_only, on_setattr=setters.frozen)
     checked: bool = field(default=False, kw_only=True)
+    compile: bool = field(default=False, kw_only=True)
+    capture: bool = field(default=False, kw_only=True)
+    prefetch: bool = field(default=False, kw_only=True)
 
+    # What is compiled, and what captures and copies; tests put a stand-in in its place.
+    _compiled: Compiled = field(init=False, factory=Compiled)
+    _cuda: Cuda = field(init=False, factory=Cuda)
     # Everyone who hears or answers.
     _registry: Registry = field(init=False)
     # The run that goes on now, and the outermost one that began last.
@@ -161,6 +176,9 @@ class Engine:
         check_loss(machines, self.loss_fn, self.actions)
         if uses_optimizer(machines, self.actions):
             check_optimizer(self.model, self.optimizer)
+        if self.capture:
+            self._cuda.check(self._device_now(), "capture")
+            check_capture(self.machine, self.actions, self._registry.arranged(), self.optimizer)
         run = self._run(self.machine, train_loader)
         run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch
         return self._go(run, trains=True)
@@ -237,7 +255,19 @@ class Engine:
             max_updates=max_updates,
             reports=reports or {},
         )
-        return rehearse(self.machine, plan, self._registry.arranged(), script(answers or {}))
+        listed = rehearse(self.machine, plan, self._registry.arranged(), script(answers or {}))
+        return evolve(listed, suggestions=self.suggestions())
+
+    def suggestions(self) -> tuple[str, ...]:
+        """What would be faster with this optimizer, a sentence each; a dry run ends with them.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> print(*Engine(model, torch.nn.MSELoss(), torch.optim.Adam(model.parameters())).suggestions())
+            Adam has a fused step on cpu: Adam(..., fused=True) is faster. It is not switched on for you: ...
+        """
+        return suggestions(self.optimizer)
 
     def on(
         self, event: str, *, every: int = 1, once: int | None = None, order: int = 0
@@ -402,7 +432,9 @@ class Engine:
 
     @property
     def _kit(self) -> Kit:
-        return Kit(self.machine, self.actions, self.optimizer, self.checked)
+        wanted = ((self.compile, self._compiled), (self.prefetch, Prefetch(self._cuda)))
+        faster, capture = [does for want, does in wanted if want], self._cuda if self.capture else None
+        return Kit(self.machine, self.actions, self.optimizer, self.checked, faster, capture)
 
     def _device_now(self) -> torch.device:
         parameter = next(self.model.parameters(), None)
@@ -410,6 +442,8 @@ class Engine:
 
     def _run(self, machine: Machine, loader: Loader) -> Run:
         device = self._device_now()
+        if self.prefetch:
+            self._cuda.check(device, "prefetch")
         return Run(
             machine=machine,
             model=self.model,
@@ -429,7 +463,7 @@ class Engine:
         ready = Preparation(self._kit, listeners, run.tallies, trains=trains)
         for machine in (run.machine, *(() if run.valid_loader is None else run.machine.within)):
             ready.prepared(machine)  # what fails in here has not begun
-        with self._active_for(run):
+        with self._active_for(run), self._compiled.watched() if self.compile else nullcontext():
             ready.drive(run)
         return run
 

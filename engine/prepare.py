@@ -10,7 +10,10 @@ from torch import optim
 
 from engine.actions import Action, built_in
 from engine.asking import Asker
+from engine.capture import capturing
 from engine.closure import Closing, flush_refused, needs_closure
+from engine.compiled import Compiled
+from engine.cuda import Cuda
 from engine.drive import drive, follow
 from engine.errors import ArgumentRefused
 from engine.fitting import Given
@@ -18,6 +21,7 @@ from engine.link import Ears, Linked, ears_of, link
 from engine.listeners import Listener
 from engine.loop import NotNested, source
 from engine.outcome import Tally
+from engine.prefetch import Prefetch
 from engine.run import Do, Run, held_by
 from states import EVALUATION, PREDICTION, Guard, Machine, State, Trigger
 from states.names import name_of
@@ -32,6 +36,9 @@ class Kit:
     given: Given
     optimizer: optim.Optimizer | None
     checked: bool
+    # What replaces the engine's own actions before the user's do, and what captures the step that all come to.
+    faster: Sequence[Compiled | Prefetch] = ()
+    capture: Cuda | None = None
 
     def actions(self, machine: Machine, holding: Mapping[Enum, Do]) -> dict[Enum, Action]:
         """What is done in each state of a machine: the engine's own actions, the held machines, the user's.
@@ -41,6 +48,8 @@ class Kit:
             holding: For each state that holds a machine, what runs that machine.
         """
         actions = built_in(machine, self.optimizer)
+        for faster in self.faster:
+            actions.update(faster.actions(actions))
         for state, do in holding.items():
             actions[state] = Action(do, _reports_of_held(machine, state), sure=True)
         for state, given in self.given.items():
@@ -48,6 +57,8 @@ class Kit:
                 actions[state] = self._given(given, state, machine, actions)
         if needs_closure(self.optimizer):
             actions.update(self._closing(machine, actions))
+        if self.capture is not None and machine is self.machine:
+            actions.update(capturing(actions, self.capture))
         return actions if machine.gradients else _without_gradients(machine, actions)
 
     def _given(self, given: Action | Do, state: Enum, machine: Machine, actions: Mapping[Enum, Action]) -> Action:

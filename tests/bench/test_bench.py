@@ -9,7 +9,7 @@ from attrs import evolve
 
 from tests.bench import fake, page, picture
 from tests.bench.__main__ import NAMES, parsed
-from tests.bench.contenders import BASELINES, CHECKED, FIT, Contender, installed
+from tests.bench.contenders import BASELINES, CHECKED, DROPPING, FIT, UNMEASURED, Contender, installed
 from tests.bench.measure import Differs, Extent, judge_of, measure
 from tests.bench.results import JSON, Measured, Memory, Results, Startup, Table, read, written
 from tests.bench.table import aligned, bar, markdown, report
@@ -34,6 +34,13 @@ def test_the_plain_loop_learns_and_every_job_is_made_anew(workload) -> None:
     before, judge, again = workload.job(3, 2).final_loss(), short(workload), short(workload)
     assert judge.loss < before
     assert (judge.loss, judge.accuracy) == (again.loss, again.accuracy)
+
+
+@pytest.mark.parametrize("contender", [UNMEASURED, DROPPING], ids=["unmeasured", "dropping"])
+def test_other_ways_to_do_the_same_end_with_the_same_bits(contender) -> None:
+    judge = short(WORKLOADS["tiny"])
+    judge.timed(contender)()
+    assert judge.off == {contender.name: 0.0}
 
 
 def test_the_callbacks_hear_thirty_calls_a_batch() -> None:
@@ -101,9 +108,10 @@ def test_ratios_and_overheads_are_taken_pair_by_pair() -> None:
 
 def test_fake_work_is_all_done() -> None:
     for checked in (False, True):
-        fake.fit(5, checked=checked)
+        fake.fit(5, fake.engine(checked=checked))
     table = fake.dispatch(rounds=3, number=20, slow_number=5)
     assert [(one.name, one.batches, len(one.pairs)) for one in table.contenders] == [
+        ("fit, metrics=None", 20, 3),
         ("fit", 20, 3),
         ("fit, checked", 5, 3),
     ]

@@ -385,6 +385,7 @@ def test_a_dry_run_is_given_as_data_too(stateloop: Stateloop) -> None:
     assert data["machine"] == "training"
     assert data["plan"] == {"epochs": 1, "batches": 3, "valid_batches": None, "max_updates": 2}
     assert [line["word"] for line in data["lines"]].count("step_end") == 2
+    assert data["suggestions"] == []
 
 
 def test_answers_are_given_by_asking(stateloop: Stateloop) -> None:

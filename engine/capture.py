@@ -1,0 +1,238 @@
+"""How is a whole step one replay?  All from forward to zero_grad, recorded once for each shape of a batch.
+
+# Theory of operation
+#
+# The order is what it was: FORWARD replays the whole step, and the states behind it only report.  So nobody may hear or
+# answer anything in between: that is refused before the first batch.  The engine's own Metrics hears `loss_end`: the
+# loss is ready by then.
+#
+# A batch of a new shape is worked on without a recording three times, on a stream of its own, as torch asks: these are
+# steps like any other.  Then the step is recorded, which computes nothing, and replayed from there on.  Gradients are
+# `None` when a recording begins and when it ends, so a replay writes them anew and nobody has to clear them.
+#
+# A recording keeps what it met as it was: modes, which parameters want gradients and where they lie, the numbers of the
+# optimizer.  All that is compared before each batch; where something differs, everything is recorded anew.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+from torch import Tensor, nn
+
+from engine.actions import Action
+from engine.cuda import Cuda
+from engine.errors import BatchRefused, OptimizerRefused
+from engine.run import Do, Run
+from states import State, Trigger
+from states.errors import typed
+
+
+# The states of a step, in order, and what each of them reports.
+INSIDE: Mapping[Enum, Enum] = {
+    State.FORWARD: Trigger.OUTPUT_READY,
+    State.LOSS: Trigger.LOSS_READY,
+    State.BACKWARD: Trigger.GRADS_READY,
+    State.AVERAGE: Trigger.GRADS_AVERAGED,
+    State.STEP: Trigger.WEIGHTS_MOVED,
+    State.ZERO_GRAD: Trigger.GRADS_CLEARED,
+}
+# How many shapes are recorded; batches of any other are worked on without.
+SHAPES = 4
+# How often a step is taken before it is recorded.
+WARM = 3
+
+Shape = tuple[object, ...]
+
+
+def capturing(actions: Mapping[Enum, Action], cuda: Cuda) -> dict[Enum, Action]:
+    """What is done in the states of a step instead of these actions; a machine without one is refused in `captured`."""
+    if not actions.keys() >= INSIDE.keys():
+        return {}
+    # A window of one batch needs no mean.
+    step = Capturing(cuda, tuple(actions[state].do for state in INSIDE if state is not State.AVERAGE))
+    reports = {
+        state: evolve(actions[state], do=partial(_report, trigger), note="done in forward")
+        for state, trigger in INSIDE.items()
+    }
+    return {**reports, State.FORWARD: evolve(actions[State.FORWARD], do=step.forward, note="all up to zero_grad")}
+
+
+def _report(trigger: Enum, _: Run) -> Enum:
+    """All is done already."""
+    return trigger
+
+
+@frozen(eq=False)
+class Recording:
+    """A recorded step: where it reads a batch, and what each replay fills anew."""
+
+    inputs: Tensor
+    targets: Tensor
+    output: Any
+    loss: Tensor
+    replay: Callable[[], None]
+
+    def play(self, run: Run) -> None:
+        """The step of the batch in hand.  The output is the recording's, the loss a copy that stays as it is."""
+        self.inputs.copy_(run.inputs)
+        self.targets.copy_(run.targets)
+        self.replay()
+        run.output, run.loss = self.output, self.loss.clone()
+
+
+@define(eq=False)
+class Capturing:
+    """The action of FORWARD that takes the whole step.
+
+    Cost per batch: two copies on the device, one replay, a copy of one number, and a look at each module and parameter.
+    """
+
+    cuda: Cuda
+    # What is done in a step.
+    does: Sequence[Do]
+    # For each shape that was met, at most `SHAPES`: how many steps it has taken without a recording.
+    _met: dict[Shape, int] = field(factory=dict)
+    _recordings: dict[Shape, Recording] = field(factory=dict)
+    # What the recordings keep as it was.
+    _kept: "Kept | None" = None
+    # Where the first steps of a shape are taken, and its recording is made.
+    _stream: Any = None
+
+    def forward(self, run: Run) -> Enum:
+        """The whole step, replayed where it can be."""
+        shape = _shape(run)
+        if self._kept is not None:
+            self._kept.check_gradients(run)
+            if not self._kept.holds(run):
+                self._forget()
+        if shape not in self._recordings and self._met.get(shape) == WARM:
+            self._recordings[shape] = self._recorded(run)
+        if shape in self._recordings:
+            self._recordings[shape].play(run)
+        else:
+            self._first(run, shape)
+        if self._kept is None:  # not before: the first step makes the optimizer's state
+            self._kept = Kept.of(run)
+        return Trigger.OUTPUT_READY
+
+    def _first(self, run: Run, shape: Shape) -> None:
+        """A step without a recording: one of the first of its shape, or of a shape too many."""
+        if shape not in self._met and len(self._met) == SHAPES:
+            self._step(run)
+            return
+        self._stream = self._stream or self.cuda.stream(run.device)
+        self.cuda.beside(self._stream, partial(self._step, run))
+        self.cuda.join(self._stream)
+        self._met[shape] = self._met.get(shape, 0) + 1
+
+    def _step(self, run: Run) -> None:
+        for do in self.does:
+            do(run)
+
+    def _recorded(self, run: Run) -> Recording:
+        staged = copy(run)
+        staged.inputs, staged.targets = run.inputs.clone(), run.targets.clone()
+
+        def step() -> tuple[Any, Tensor]:
+            self._step(staged)
+            return _detached(staged.output), staged.loss.detach()
+
+        try:
+            (output, loss), replay = self.cuda.recorded(self._stream, step)
+        except BaseException:
+            self._forget()
+            for parameter in run.model.parameters():  # what a broken recording left was never computed
+                parameter.grad = None
+            raise
+        return Recording(staged.inputs, staged.targets, output, loss, replay)
+
+    def _forget(self) -> None:
+        """Begin anew, as in a new run."""
+        self._met.clear()
+        self._recordings.clear()
+        self._kept = None
+
+
+@frozen(eq=False)
+class Kept:
+    """What a recording keeps as it was when it was made."""
+
+    modules: Sequence[nn.Module]
+    parameters: Sequence[nn.Parameter]
+    # Modes, where each parameter lies and whether it wants a gradient, which tensors are the optimizer's state.
+    places: Sequence[int]
+    # What trains, and the numbers of the optimizer.
+    things: Sequence[object]
+
+    @classmethod
+    def of(cls, run: Run) -> "Kept":
+        """As it is now."""
+        modules, parameters = list(run.model.modules()), list(run.model.parameters())
+        return cls(modules, parameters, _places(run, modules, parameters), _things(run))
+
+    def holds(self, run: Run) -> bool:
+        """Whether all is as it was."""
+        things = _things(run)
+        return (
+            _places(run, self.modules, self.parameters) == self.places
+            and len(things) == len(self.things)
+            and all(map(_same, things, self.things))
+        )
+
+    def check_gradients(self, run: Run) -> None:
+        """Refuse gradients of something else: a replay would neither add to them nor clear them."""
+        if any(parameter.grad is not None for parameter in self.parameters):
+            raise OptimizerRefused(
+                f"there are gradients before the step in {run.where}, and capture is True",
+                allowed="no gradients between two steps",
+                instead="clear what a callback computes (optimizer.zero_grad()), or leave capture out",
+            )
+
+
+def _places(run: Run, modules: Sequence[nn.Module], parameters: Sequence[nn.Parameter]) -> list[int]:
+    assert run.optimizer is not None, "checked before the first batch"
+    return [
+        *[module.training for module in modules],
+        *[parameter.requires_grad for parameter in parameters],
+        *[parameter.data_ptr() for parameter in parameters],
+        *[id(value) for state in run.optimizer.state.values() for value in state.values()],
+    ]
+
+
+def _things(run: Run) -> list[object]:
+    assert run.optimizer is not None, "as above"
+    groups = run.optimizer.param_groups
+    numbers = [value for group in groups for name, value in group.items() if name != "params"]
+    return [run.model, run.loss_fn, run.optimizer, *numbers]
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are one thing; numbers and the like, whether they are equal.  A tensor is not read."""
+    return one is other or (isinstance(one, int | float | str | tuple) and type(one) is type(other) and one == other)
+
+
+def _shape(run: Run) -> Shape:
+    """What a recording of a batch depends on."""
+    shape: list[object] = []
+    for name, value in (("inputs", run.inputs), ("targets", run.targets)):
+        if not isinstance(value, Tensor) or value.requires_grad:
+            raise _no_tensor(run, name, value)
+        shape += (value.shape, value.dtype, value.stride())
+    return tuple(shape)
+
+
+def _no_tensor(run: Run, name: str, value: object) -> BatchRefused:
+    given = "a tensor that requires a gradient" if isinstance(value, Tensor) else typed(value)
+    return BatchRefused(
+        f"run.{name} is {given} in {run.where}, and capture is True",
+        allowed="tensors that require no gradient",
+        instead="let the loader give pairs of tensors, or leave capture out",
+    )
+
+
+def _detached(output: Any) -> Any:  # noqa: ANN401  # whatever the model gives
+    return output.detach() if isinstance(output, Tensor) else output

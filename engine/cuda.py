@@ -1,0 +1,55 @@
+"""What does `torch.cuda` do for us?  Streams that run beside the current one, and graphs that are replayed.
+
+Everything that needs a GPU is in here: what is given a `Cuda` runs with a stand-in as well.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from attrs import define
+
+from engine.errors import ArgumentRefused
+
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class Cuda:
+    """Streams and graphs of `torch.cuda`."""
+
+    # The type of the devices that this works on.
+    device_type: ClassVar[str] = "cuda"
+
+    def check(self, device: torch.device, asked: str) -> None:
+        """Refuse another device than one of these, for what was asked."""
+        if device.type != self.device_type:
+            raise ArgumentRefused(
+                f"{asked} is True, and the model is on {device}",
+                allowed=f"True for a model on {self.device_type}, whose work goes on beside the host",
+                instead=f'leave {asked} out here, or write Engine(..., device="{self.device_type}")',
+            )
+
+    def stream(self, device: torch.device) -> Any:  # noqa: ANN401  # a stand-in has streams of its own
+        """A stream of its own."""
+        return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch gives it no types
+
+    def beside(self, stream: Any, do: Callable[[], T]) -> T:  # noqa: ANN401  # as above
+        """Do something on a stream, after all that the current stream was given so far."""
+        stream.wait_stream(torch.cuda.current_stream(stream.device))
+        with torch.cuda.stream(stream):
+            return do()
+
+    def join(self, stream: Any) -> None:  # noqa: ANN401  # as above
+        """Let the current stream wait for all that a stream was given so far; the host does not wait."""
+        torch.cuda.current_stream(stream.device).wait_stream(stream)
+
+    def recorded(self, stream: Any, do: Callable[[], T]) -> tuple[T, Callable[[], None]]:  # noqa: ANN401  # as above
+        """What *do* made while it was recorded on a stream, which each replay fills anew, and what replays it."""
+        graph = torch.cuda.CUDAGraph()
+        # "thread_local": a loader may pin memory in a thread of its own meanwhile.
+        recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+        with torch.cuda.device(stream.device), recording:
+            made = do()
+        return made, graph.replay

@@ -1,0 +1,62 @@
+"""What stands in for torch.cuda in the tests?  Streams that write down what is asked of them, graphs that run again."""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from attrs import define, field
+from torch import Tensor, nn, optim
+
+from engine.cuda import Cuda
+
+
+@define(eq=False)
+class Standin(Cuda):
+    """A `Cuda` on the CPU.
+
+    As on a GPU, to record computes nothing: weights, buffers, the optimizer's state and the random numbers are as they
+    were.  A replay runs what was recorded again and writes what that makes into the tensors of the recording.
+    """
+
+    device_type = "cpu"
+
+    model: nn.Module
+    optimizer: optim.Optimizer
+    # What was asked for, in order.
+    log: list[str] = field(factory=list)
+
+    def stream(self, device: torch.device) -> str:
+        return "side"
+
+    def beside(self, stream: Any, do: Callable[[], Any]) -> Any:
+        assert stream == "side"
+        self.log.append("beside")
+        return do()
+
+    def join(self, stream: Any) -> None:
+        self.log.append("join")
+
+    def recorded(self, stream: Any, do: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        assert stream == "side"
+        self.log.append("record")
+        before, chance = list(map(torch.clone, self._tensors())), (torch.get_rng_state(), random.getstate())
+        made = do()
+        with torch.no_grad():
+            for tensor, value in zip(self._tensors(), before, strict=True):
+                tensor.copy_(value)
+        torch.set_rng_state(chance[0])
+        random.setstate(chance[1])
+
+        def replay() -> None:
+            self.log.append("replay")
+            for static, value in zip(made, do(), strict=True):
+                static.copy_(value)
+
+        return made, replay
+
+    def _tensors(self) -> Iterable[Tensor]:
+        """All that a step writes."""
+        yield from self.model.state_dict().values()
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
