@@ -13,6 +13,8 @@ from pathlib import Path
 
 from states import EVALUATION, PREDICTION, TRAINING, diagram
 from states.markdown import markdown
+from tests.bench.results import JSON, read
+from tests.bench.table import summary
 
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +39,7 @@ def made_parts() -> Mapping[str, Callable[[], str]]:
         "events": lambda: words("Event", "callbacks hear"),
         "guards": lambda: words("Guard", "a yes means"),
         "states": lambda: words("State", "what the run is doing"),
+        "speed": lambda: summary(read(JSON.read_text())),
     }
 
 

@@ -10,6 +10,7 @@ from tests.bench import page, picture
 from tests.bench.contenders import PEERS, installed
 from tests.bench.fake import dispatch, memory
 from tests.bench.measure import add_slow, measure_own
+from tests.bench.parts import parts
 from tests.bench.results import JSON, Results, Table, read, written
 from tests.bench.startup import startup
 from tests.bench.table import memory_line, report, startup_line
@@ -68,6 +69,8 @@ def measure(given: argparse.Namespace) -> None:
             say(f"{name}: the engine checked, and {len(peers)} peers")
             tables[name] = add_slow(tables[name], WORKLOADS[name], peers)
     found = results(list(tables.values()), peers, absent)
+    if "dispatch" in tables:
+        found.parts = parts(tables["dispatch"], given.rounds)
     if given.save:
         found.memory, found.startup = memory(1_000_000), startup()
     print(report(found))

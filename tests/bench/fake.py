@@ -55,13 +55,13 @@ def zero_grad(run) -> Enum:
     return Trigger.GRADS_CLEARED
 
 
-_BATCH = (torch.zeros(2, 1), torch.zeros(2, 1))
+BATCH = (torch.zeros(2, 1), torch.zeros(2, 1))
 
 
 def plain(number: int) -> None:
     """The fakes, called by hand."""
     run = Hand()
-    for run.inputs, run.targets in [_BATCH] * number:
+    for run.inputs, run.targets in [BATCH] * number:
         forward(run)
         loss(run)
         backward(run)
@@ -85,7 +85,7 @@ def engine(*, checked: bool = False, measured: bool = False) -> Engine:
 
 def fit(number: int, trained: Engine) -> None:
     """The engine does the same."""
-    run = trained.fit([_BATCH] * number)
+    run = trained.fit([BATCH] * number)
     assert (run.updates, run.batches_done) == (number, number), "not every batch was stepped"
 
 
@@ -123,4 +123,4 @@ class _Same:
     number: int
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return repeat(_BATCH, self.number)
+        return repeat(BATCH, self.number)

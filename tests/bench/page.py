@@ -15,6 +15,13 @@ says otherwise.
 <p align="center"><img src="speed.svg" alt="bars: microseconds beyond the plain loop, by library" width="840"></p>
 """
 
+PARTS = """## Where each tenth of a microsecond goes
+
+Of a batch of fake work: lines are left out of the loop that runs (`engine.source()` shows it), and the rest is timed.
+All but the last line add up to what `fit, metrics=None` costs beyond the plain loop; the last is the mean loss that
+`fit` keeps. Among torch's own work the same instructions find cold caches, and cost more: see the two rows in tiny.
+"""
+
 READING = """## How to read them
 
 - **beyond**: CPU time of a batch beyond the baseline's, in microseconds, all that a run costs once included; **ratio**:
@@ -56,7 +63,7 @@ treated unfairly there, a change is welcome.
 
 def made(results: Results) -> str:
     """The page, as Markdown."""
-    parts = [INTRODUCTION, _machine(results), *map(_workload, results.tables), _further(results)]
+    parts = [INTRODUCTION, _machine(results), *map(_workload, results.tables), _parts(results), _further(results)]
     return "\n".join([*parts, READING, _fairness(results), REPRODUCING])
 
 
@@ -67,6 +74,12 @@ def _machine(results: Results) -> str:
 
 def _workload(table: Table) -> str:
     return f"## {table.name}\n\n{table.text[0].upper()}{table.text[1:]}.\n\n{markdown(table)}\n"
+
+
+def _parts(results: Results) -> str:
+    """Where the dispatch of a batch goes."""
+    rows = [f"| {part.name} | {part.micros:.2f} |" for part in results.parts]
+    return "\n".join([PARTS, "| what | us/batch |", "| --- | --: |", *rows, ""]) if rows else ""
 
 
 def _further(results: Results) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, define, frozen
+from attrs import asdict, define, field, frozen
 
 from tests.bench.timing import Pair
 
@@ -59,7 +59,17 @@ class Startup:
     torch: float
     engine: float
     names: float
+    # Of `names`: a pass of the garbage collector over what torch has loaded, if it came due.
+    collected: float
     processes: int
+
+
+@frozen
+class Part:
+    """Something that the loop does in each batch, and its microseconds."""
+
+    name: str
+    micros: float
 
 
 @define
@@ -74,6 +84,7 @@ class Results:
     tables: list[Table]
     memory: Memory | None = None
     startup: Startup | None = None
+    parts: list[Part] = field(factory=list)
 
 
 def written(results: Results) -> str:
@@ -95,7 +106,14 @@ def read(text: str) -> Results:
     given = json.loads(text)
     tables = [_table(table) for table in given.pop("tables")]
     memory, startup = given.pop("memory"), given.pop("startup")
-    return Results(**given, tables=tables, memory=memory and Memory(**memory), startup=startup and Startup(**startup))
+    parts = [Part(**part) for part in given.pop("parts")]
+    return Results(
+        **given,
+        tables=tables,
+        memory=memory and Memory(**memory),
+        startup=startup and Startup(**startup),
+        parts=parts,
+    )
 
 
 def _table(given: dict[str, Any]) -> Table:

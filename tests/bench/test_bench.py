@@ -7,11 +7,15 @@ from itertools import chain, repeat
 import pytest
 from attrs import evolve
 
+from engine.loop import source
+from engine.prepare import Preparation
+from states import TRAINING
 from tests.bench import fake, page, picture
 from tests.bench.__main__ import NAMES, parsed
 from tests.bench.contenders import BASELINES, CHECKED, DROPPING, FIT, UNMEASURED, Contender, installed
 from tests.bench.measure import Differs, Extent, judge_of, measure
-from tests.bench.results import JSON, Measured, Memory, Results, Startup, Table, read, written
+from tests.bench.parts import LINES, parts, texts
+from tests.bench.results import JSON, Measured, Memory, Part, Results, Startup, Table, read, written
 from tests.bench.table import aligned, bar, markdown, report
 from tests.bench.timing import Pair, Spread, beyond, interleave, noise, ratios, seconds, spread
 from tests.bench.workloads import EVENTS, WORKLOADS, Trained
@@ -118,6 +122,19 @@ def test_fake_work_is_all_done() -> None:
     assert fake.memory(10).batches == 10
 
 
+def test_the_parts_of_the_loop_add_up_and_each_has_lines_of_its_own() -> None:
+    """Each text is the loop without some lines, and still trains on every batch."""
+    table = fake.dispatch(rounds=3, number=200, slow_number=5)
+    found = {part.name: part.micros for part in parts(table, rounds=3, number=200)}
+    assert len(found) == len(LINES) + 2
+    costs = {one.name: beyond(one.pairs, one.batches).median for one in table.contenders}
+    assert sum(list(found.values())[:-1]) == pytest.approx(costs["fit, metrics=None"])
+    assert sum(found.values()) == pytest.approx(costs["fit"])
+    ready = Preparation(fake.engine()._kit, (), [], trains=True)
+    (_, whole), *others = texts(source(ready.linked(TRAINING)))
+    assert len({text.text for _, text in others} - {whole.text}) == len(LINES)
+
+
 def test_a_peer_that_is_not_installed_is_reported(monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "skorch", None)
     peers, absent = installed(["skorch_net"])
@@ -140,7 +157,8 @@ def made_up() -> Results:
         )
         for name in ("tiny", "calls", "digits")
     ]
-    return Results("2026-01-01", "a machine", {"torch": "2"}, {}, tables, Memory(10, 0), Startup(1.0, 0.01, 0.05, 7))
+    startup, parts = Startup(1.0, 0.01, 0.05, 0.02, 7), [Part("doing this", 0.125), Part("doing that", 1.5)]
+    return Results("2026-01-01", "a machine", {"torch": "2"}, {}, tables, Memory(10, 0), startup, parts)
 
 
 def test_results_survive_being_written() -> None:
@@ -148,6 +166,8 @@ def test_results_survive_being_written() -> None:
     without = evolve(made_up(), memory=None, startup=None)
     assert read(written(without)) == without
     assert "Startup" not in page.made(without)
+    assert "| doing that | 1.50 |" in page.made(made_up())
+    assert "doing" not in page.made(evolve(made_up(), parts=[]))
 
 
 def test_a_table_says_ratios_microseconds_calls_and_rounds() -> None:
