@@ -9,6 +9,7 @@ import torch
 from tests.bench import page, picture
 from tests.bench.contenders import PEERS, installed
 from tests.bench.fake import dispatch, memory
+from tests.bench.faster import gain_line, gains
 from tests.bench.measure import add_slow, measure_own
 from tests.bench.parts import parts
 from tests.bench.results import JSON, Results, Table, read, written
@@ -22,6 +23,7 @@ NAMES = (*WORKLOADS, "dispatch")
 USAGE = """%(prog)s [workload ...] [--rounds N] [--own] [--save]
        %(prog)s memory [N]    what N batches of fake work leave behind (1_000_000)
        %(prog)s startup       what importing the engine adds to importing torch
+       %(prog)s faster        what compile=True and fused steps gain; it compiles for a minute
        %(prog)s draw          make docs/speed.md and docs/speed.svg anew from docs/speed.json"""
 
 
@@ -32,6 +34,9 @@ def main(arguments: list[str]) -> None:
             print(memory_line(memory(int(number[0]) if number else 1_000_000)))
         case ["startup"]:
             print(startup_line(startup()))
+        case ["faster"]:
+            for gain in gains():
+                print(gain_line(gain), flush=True)
         case ["draw"]:
             draw(read(JSON.read_text()))
         case _:
