@@ -23,6 +23,8 @@ _GRADS_READY = Trigger.GRADS_READY
 _GRADS_AVERAGED = Trigger.GRADS_AVERAGED
 _WEIGHTS_MOVED = Trigger.WEIGHTS_MOVED
 _GRADS_CLEARED = Trigger.GRADS_CLEARED
+# An optimizer that has another one means something by it.
+_TORCHS_ZERO_GRAD = optim.Optimizer.zero_grad
 
 # What is said where the loss function fails on targets that are None.
 NO_PAIR = (
@@ -166,17 +168,16 @@ def step(run: Run) -> Enum:
 
 
 def zero_grad(run: Run) -> Enum:
-    """Drop the gradients, as the optimizer's own method says."""
-    run.optimizer.zero_grad()  # type: ignore[union-attr]  # checked when the run was prepared
-    return _GRADS_CLEARED
-
-
-def drop_gradients(run: Run) -> Enum:
-    """Drop the gradients: all that `torch.optim.Optimizer.zero_grad` does, but its record for the profiler.
+    """Drop the gradients: `run.optimizer.zero_grad()`, without its record for the profiler if that is torch's method.
 
     Cost: a write per parameter.  That record costs as much as twenty parameters, whether anybody profiles or not.
     """
-    for group in run.optimizer.param_groups:  # type: ignore[union-attr]  # checked when the run was prepared
+    optimizer = run.optimizer
+    assert optimizer is not None, "checked when the run was prepared"
+    if type(optimizer).zero_grad is not _TORCHS_ZERO_GRAD or "zero_grad" in vars(optimizer):
+        optimizer.zero_grad()
+        return _GRADS_CLEARED
+    for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = None
     return _GRADS_CLEARED
@@ -221,21 +222,13 @@ LOOKS_AT: Mapping[State, Counter] = {
 }
 
 
-def built_in(machine: Machine, optimizer: optim.Optimizer | None = None) -> dict[Enum, Action]:
+def built_in(machine: Machine) -> dict[Enum, Action]:
     """The engine's own actions for the states of a machine that it knows; those that hold machines come with them."""
     actions = _idle(machine)
     for state, action in (*_ACTIONS.items(), *((state, _ACTIONS[like]) for state, like in _LIKE.items())):
         if machine.rows_from(state):
             actions[state] = _reporting(machine, state, action)
-    if optimizer is not None and _clears_as_torch_does(optimizer):
-        for state in {State.ZERO_GRAD, State.CLEAR} & actions.keys():
-            actions[state] = evolve(actions[state], do=drop_gradients, note="parameter.grad = None")
     return actions
-
-
-def _clears_as_torch_does(optimizer: optim.Optimizer) -> bool:
-    """Whether an optimizer's `zero_grad` is torch's own, so that it is known what it does."""
-    return type(optimizer).zero_grad is optim.Optimizer.zero_grad and "zero_grad" not in vars(optimizer)
 
 
 def _reporting(machine: Machine, state: State, action: Action) -> Action:

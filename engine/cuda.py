@@ -28,7 +28,7 @@ class Cuda:
             raise ArgumentRefused(
                 f"{asked} is True, and the model is on {device}",
                 allowed=f"True for a model on {self.device_type}, whose work goes on beside the host",
-                instead=f'leave {asked} out here, or write Engine(..., device="{self.device_type}")',
+                instead=f"leave {asked} out here, or put the model there, where there is such a device",
             )
 
     def stream(self, device: torch.device) -> Any:  # noqa: ANN401  # a stand-in has streams of its own

@@ -4,9 +4,12 @@ A run is driven by the loop that its machine comes to (see `loop`), or by `follo
 exception, wherever it comes from, ends a run in the one way that `die` describes.
 """
 
+import linecache
 from collections.abc import Callable, Iterable
 from enum import Enum
+from traceback import walk_tb
 
+from engine.code import FILE
 from engine.link import Linked, LinkedGroup, LinkedState
 from engine.listeners import Hear
 from engine.outcome import Outcome
@@ -85,7 +88,7 @@ def die(run: Run, linked: Linked, error: BaseException) -> None:
     if run.parent is None:
         _hear_all(run, left)
     try:
-        error.add_note(_note(run, state, recent))
+        error.add_note(_note(run, state, recent, _line(error)))
     except Exception as refused:  # noqa: BLE001  # a frozen exception takes no note; the caller gets it all the same
         run.errors.append(refused)
 
@@ -108,10 +111,18 @@ def _hear_all(run: Run, left: Iterable[Hear]) -> None:
             run.errors.append(later)
 
 
-def _note(run: Run, state: Enum, recent: Iterable[Transition]) -> str:
+def _line(error: BaseException) -> str:
+    """The line of the loop that raised: until Python 3.13, a traceback that ends a program does not show it."""
+    frames = ((frame.f_code.co_filename, number) for frame, number in walk_tb(error.__traceback__))
+    lines = (linecache.getline(file, number) for file, number in frames if file.startswith(FILE))
+    return next(lines, "").partition("#")[0].strip()
+
+
+def _note(run: Run, state: Enum, recent: Iterable[Transition], line: str) -> str:
+    at = f", at {line}" if line else ""
     where = f"{name_of(state)} (epoch {run.epoch}, batch {run.batch_index}, update {run.updates})"
     rows = "".join(f"\n    {row}" for row in recent) or " none yet"
-    return f"while {run.machine.name} was in {where}; its last transitions:{rows}"
+    return f"while {run.machine.name} was in {where}{at}; its last transitions:{rows}"
 
 
 def finish(run: Run) -> None:

@@ -59,6 +59,17 @@ class MetricRefused(Refused):
     """A metric returned something that is no single number."""
 
 
+class NotNested(Refused):
+    """The ways of a machine cannot be written as nested loops: its table is followed instead, row by row."""
+
+    def __init__(self, machine: str, why: str) -> None:
+        super().__init__(
+            f"the machine {machine!r} {why}",
+            allowed="a loop to look at where each cycle is entered at one state and left to the loop around it",
+            instead="fit it all the same: its table is followed row by row, more slowly and with the same trace",
+        )
+
+
 class EngineBusy(Refused):
     """The engine is running; a second training would need a machine of its own."""
 

@@ -22,12 +22,12 @@ from weakref import finalize
 
 from attrs import define, evolve, field, frozen
 
-from engine.code import Code, Names, choice
+from engine.code import FILE, Code, Names, choice
 from engine.drive import unexpected
+from engine.errors import NotNested
 from engine.link import Happening, Linked, LinkedGroup, LinkedRow, LinkedState
 from engine.run import Run
 from states import Transition
-from states.errors import StateloopError
 from states.names import name_of
 from states.picture import visible
 from states.shape import Loop, Shape, shape
@@ -40,10 +40,6 @@ OWN = frozenset({"run", "remember", "trigger", "wish", "epoch_wish", "unexpected
 COPIES = 8
 # Nor one with more states than this, or one deeper than Python lets code be.
 STATES, LOOPS, INDENTS = 60, 18, 90
-
-
-class NotNested(StateloopError):
-    """The ways of a machine cannot be written as nested loops; its table is followed instead."""
 
 
 @frozen
@@ -77,7 +73,7 @@ Lines = tuple[int, None, list[str], str]  # what `linecache` keeps of a file: si
 @lru_cache(maxsize=64)
 def _compiled(name: str, text: str) -> tuple[CodeType, Lines]:
     """The code of a text, compiled once however often it is run, and its lines, which are kept as long as it lives."""
-    file = f"<stateloop: {name} {sha256(text.encode()).hexdigest()[:8]}>"
+    file = f"{FILE}{name} {sha256(text.encode()).hexdigest()[:8]}>"
     code, lines = compile(text, file, "exec"), (len(text), None, text.splitlines(keepends=True), file)
     (function,) = (part for part in code.co_consts if isinstance(part, CodeType))  # it lives while its loop can run
     finalize(function, _forget, file, lines).atexit = False
@@ -115,11 +111,12 @@ class _Writer:
         self.ways = _ways(self.linked.start, self.states.values())
         self.room = COPIES * len(self.linked.machine.rows)
         if len(self.states) > STATES:
-            raise NotNested(f"{self.linked.machine.name} has {len(self.states)} states, more than anybody would read")
+            raise self._refused(f"has {len(self.states)} states, more than anybody would read")
         leads = {s: [row.dest.state for group in at.groups for row in group.rows] for s, at in self.states.items()}
         self.shape = shape(self.linked.start.state, leads)
-        if not self.shape.nests:
-            raise NotNested(f"{self.linked.machine.name} goes round a cycle that can be entered at more than one state")
+        if self.shape.crossing is not None:
+            source, header = map(name_of, self.shape.crossing)
+            raise self._refused(f"goes from {source} back to {header}, round a cycle that is entered elsewhere, too")
 
     def source(self) -> Source:
         name = self.names(self.linked.machine.name, self.linked)
@@ -127,8 +124,11 @@ class _Writer:
         fields = "remember, wish, epoch_wish = run.ways.append, run.wish, run.epoch_wish"
         body = "\n".join(Code((fields, *code.lines)).inside())
         if " " * 4 * INDENTS in body:
-            raise NotNested(f"{self.linked.machine.name} nests deeper than Python allows")
+            raise self._refused("nests deeper than Python allows")
         return Source(name, f"def {name}(run):\n{body}\n", self.names.space)
+
+    def _refused(self, why: str) -> NotNested:
+        return NotNested(self.linked.machine.name, why)
 
     def _go(self, state: Enum, here: Place) -> Code:
         """To a state: nothing if it comes next anyway, a jump if the loop around leads there, or the state itself."""
@@ -139,8 +139,7 @@ class _Writer:
         if here.loop is not None and state is here.loop.exit:
             return Code(("break",), falls=False)
         if state in here.way:
-            name = self.linked.machine.name
-            raise NotNested(f"{name} goes back to {name_of(state)} from inside another loop: it has no nested form")
+            raise self._refused(f"goes back to {name_of(state)} from inside another loop")
         return self._state(state, here)
 
     def _state(self, state: Enum, here: Place) -> Code:
@@ -152,7 +151,7 @@ class _Writer:
         if loop is None:
             return self._once(state, here)
         if sum(around in self.shape.loops for around in here.way) > LOOPS:
-            raise NotNested(f"{self.linked.machine.name} has more loops in each other than Python allows")
+            raise self._refused("has more loops in each other than Python allows")
         inside = self._once(state, evolve(here, next=state, loop=loop))
         after = Code(falls=False) if loop.exit is None else self._go(loop.exit, here)
         return Code(("while True:", *inside.inside(), *after.lines), after.falls)
@@ -207,7 +206,7 @@ class _Writer:
         """A row that is taken: its way is remembered, the state moves, what is heard, and where it leads."""
         self.room -= 1
         if self.room < 0:
-            raise NotNested(f"{self.linked.machine.name} has no nested form that is as short as its table")
+            raise self._refused("has no nested form that is as short as its table")
         way, there = self.ways.get(row.transition), self._go(row.transition.dest, here)
         number = self.linked.machine.rows.index(row.transition)
         remembered = () if way is None else (f"remember({self.names(f'way_{number}', way)})",)

@@ -15,11 +15,11 @@ from engine.closure import Closing, flush_refused, needs_closure
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.drive import drive, follow
-from engine.errors import ArgumentRefused
+from engine.errors import ArgumentRefused, NotNested
 from engine.fitting import Given
 from engine.link import Ears, Linked, ears_of, link
 from engine.listeners import Listener
-from engine.loop import NotNested, source
+from engine.loop import source
 from engine.outcome import Tally
 from engine.prefetch import Prefetch
 from engine.run import Do, Run, held_by
@@ -47,7 +47,7 @@ class Kit:
             machine: The machine.
             holding: For each state that holds a machine, what runs that machine.
         """
-        actions = built_in(machine, self.optimizer)
+        actions = built_in(machine)
         for faster in self.faster:
             actions.update(faster.actions(actions))
         for state, do in holding.items():

@@ -35,12 +35,12 @@ class Shape:
     Attributes:
         loops: By header.
         joins: By immediate dominator, in an order in which they can be written one after the other.
-        nests: Whether each cycle is entered at one state.
+        crossing: An arrow back that closes a cycle which is entered elsewhere, too; `None` where all cycles nest.
     """
 
     loops: Mapping[Enum, Loop] = field(hash=False)
     joins: Mapping[Enum, tuple[Enum, ...]] = field(hash=False)
-    nests: bool
+    crossing: tuple[Enum, Enum] | None
 
 
 def shape(start: Enum, leads: Leads) -> Shape:
@@ -54,8 +54,8 @@ def shape(start: Enum, leads: Leads) -> Shape:
         >>> from states import EVALUATION, State
         >>> leads = {state: [row.dest for row in EVALUATION.rows_from(state)] for state in EVALUATION.states}
         >>> found = shape(State.IDLE, leads)
-        >>> list(found.loops), found.nests
-        ([<State.EVALUATE: 'evaluate'>], True)
+        >>> list(found.loops), found.crossing
+        ([<State.EVALUATE: 'evaluate'>], None)
     """
     return _Shaper(start, leads).shape()
 
@@ -74,8 +74,9 @@ class _Shaper:
         dominators = self._dominators()
         bodies = {header: self._body(header) for header in self.order if any(h is header for _, h in self.back)}
         loops = {header: Loop(header, body, self._exit(header, bodies)) for header, body in bodies.items()}
-        nests = all(header in dominators[source] for source, header in self.back)
-        return Shape(loops, self._joins(dominators, bodies), nests)
+        crossing = [(source, header) for source, header in self.back if header not in dominators[source]]
+        first = min(crossing, key=lambda arrow: tuple(map(self.order.index, arrow)), default=None)
+        return Shape(loops, self._joins(dominators, bodies), first)
 
     def _visit(self, state: Enum, way: list[Enum], seen: set[Enum] | None = None) -> None:
         """Go depth first; a state is listed when all that it leads to are."""
@@ -96,7 +97,7 @@ class _Shaper:
     def _dominators(self) -> dict[Enum, list[Enum]]:
         """The dominators of each state, itself included, outermost first: the common part of those of all before it.
 
-        One pass in order is enough where cycles are entered at their headers; where they are not, `nests` is false.
+        One pass in order is enough where cycles are entered at their headers; where they are not, there is a crossing.
         """
         before: dict[Enum, list[Enum]] = {}
         for source, dest in self._forward():

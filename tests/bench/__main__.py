@@ -20,7 +20,7 @@ from tests.bench.workloads import WORKLOADS
 
 
 NAMES = (*WORKLOADS, "dispatch")
-USAGE = """%(prog)s [workload ...] [--rounds N] [--own] [--save]
+USAGE = """%(prog)s [workload ...] [--rounds N] [--own] [--save]    four to five minutes for all
        %(prog)s memory [N]    what N batches of fake work leave behind (1_000_000)
        %(prog)s startup       what importing the engine adds to importing torch
        %(prog)s faster        what compile=True and fused steps gain; it compiles for a minute
@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> None:
 def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.bench", usage=USAGE, description=__doc__)
     parser.add_argument("workloads", nargs="*", metavar="workload", help=f"any of {', '.join(NAMES)}; by default all")
-    parser.add_argument("--rounds", type=int, default=15, help="how often the engine is timed (15)")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="how often the engine is timed (15); others up to 5 times"
+    )
     parser.add_argument("--own", action="store_true", help="no peers")
     parser.add_argument("--save", action="store_true", help="also write docs/speed.json, docs/speed.md, docs/speed.svg")
     given = parser.parse_args(arguments)

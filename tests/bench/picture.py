@@ -19,6 +19,7 @@ PATH = ROOT / "docs" / "speed.svg"
 DRAWN = {
     "tiny": "nobody listens",
     "calls": "five callbacks hear six events each",
+    "digits": "DataLoader, Adam, accuracy, validation",
 }
 TEXT, FAINT = "#7a7d85", "#8b8f98"
 OWN, OWN_CHECKED, PEER = "#2f81f7", "#6ea8f5", "#8b8f98"

@@ -126,7 +126,7 @@ WORKLOADS = {
             epochs=2,
             slow_epochs=1,
             batches=2000,
-            own_budget=75,
+            own_budget=62,
             slow_budget=45,
         ),
         Workload(
@@ -136,18 +136,18 @@ WORKLOADS = {
             epochs=3,
             slow_epochs=1,
             batches=2000,
-            own_budget=50,
+            own_budget=42,
             slow_budget=45,
         ),
         Workload(
             "digits",
             "an MLP 64-256-256-10, a DataLoader of 64 that shuffles, Adam, accuracy, validation in each epoch",
             _classification,
-            epochs=4,
-            slow_epochs=4,
+            epochs=20,
+            slow_epochs=8,
             batches=23,
-            own_budget=15,
-            slow_budget=25,
+            own_budget=25,
+            slow_budget=30,
         ),
     )
 }

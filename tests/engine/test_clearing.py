@@ -1,15 +1,14 @@
 """Are gradients dropped as the optimizer says: by its own method where it has one, by writes alone where it has not?"""
 
 import inspect
-from collections.abc import Callable
 
 import pytest
 from attrs import evolve
 from torch import optim
 
 from engine import Run, State
-from engine.actions import built_in, drop_gradients, zero_grad
-from states import EVALUATION, TRAINING
+from engine.actions import built_in
+from states import TRAINING
 from tests.engine.tools import Batch, answers, batches, hears, same, small_engine, small_model, weights_of
 
 
@@ -30,11 +29,6 @@ class Keeping(optim.SGD):
         super().zero_grad(set_to_none=False)
 
 
-def does(optimizer: optim.Optimizer) -> set[Callable[[Run], object]]:
-    actions = built_in(TRAINING, optimizer)
-    return {actions[state].do for state in (State.ZERO_GRAD, State.CLEAR)}
-
-
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_torchs_own_optimizers_are_known_to_drop_gradients_by_a_write(kind: type[optim.Optimizer]) -> None:
     """Their method is what was copied; this fails when torch gives one of them another."""
@@ -42,14 +36,24 @@ def test_torchs_own_optimizers_are_known_to_drop_gradients_by_a_write(kind: type
     assert "p.grad = None" in inspect.getsource(optim.Optimizer.zero_grad)
 
 
-def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked_to_do_it() -> None:
-    parameters = list(small_model().parameters())
-    assert does(optim.SGD(parameters)) == {drop_gradients}
-    assert does(Keeping(parameters)) == {zero_grad}
-    patched = optim.SGD(parameters)
-    patched.zero_grad = patched.zero_grad  # type: ignore[method-assign]  # as wrappers do
-    assert does(patched) == {zero_grad}
-    assert State.ZERO_GRAD not in built_in(EVALUATION, patched)
+@pytest.mark.parametrize("event", ["train_begin", "batch_begin", "step_end"])
+def test_a_zero_grad_that_is_patched_is_called_from_then_on(event: str) -> None:
+    """As wrappers do, in the middle of a run too."""
+    model, calls = small_model(), [0]
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    def patch(run: Run) -> None:
+        own = run.optimizer.zero_grad
+
+        def counted() -> None:
+            calls[0] += 1
+            own()
+
+        if run.batches_done == 0:
+            run.optimizer.zero_grad = counted
+
+    small_engine(hears(event, patch), model=model, optimizer=optimizer).fit(batches(3))
+    assert calls == [3]
 
 
 def test_a_zero_grad_of_ones_own_is_called_once_per_step_and_at_the_begin() -> None:
@@ -104,11 +108,10 @@ def test_both_ways_train_alike(make: type[optim.SGD]) -> None:
 
 def test_the_notes_in_the_loop_are_what_the_actions_do() -> None:
     """A note that is a statement stands in the code of its action, word by word."""
-    for optimizer in (None, optim.SGD(small_model().parameters())):
-        noted = [action for action in built_in(TRAINING, optimizer).values() if action.note]
-        assert len(noted) == 9
-        for action in noted:
-            assert action.note in inspect.getsource(action.do)
+    noted = [action for action in built_in(TRAINING).values() if action.note]
+    assert len(noted) == 9
+    for action in noted:
+        assert action.note in inspect.getsource(action.do)
 
 
 def test_the_engines_own_actions_are_sure_and_those_of_a_user_are_looked_at() -> None:

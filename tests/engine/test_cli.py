@@ -435,7 +435,7 @@ def test_a_machine_that_has_no_nested_loop_is_refused_without_a_traceback(statel
     result = stateloop("source", "userapp:restless")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: restless goes back to train from inside another loop")
+    assert result.stderr.startswith("Error: the machine 'restless' goes back to train from inside another loop")
 
 
 # fit

@@ -17,9 +17,10 @@ from engine import Action, Callback, Run
 from engine.asking import Asker
 from engine.code import Code, choice
 from engine.drive import drive, follow
+from engine.errors import NotNested
 from engine.link import Linked, ears_of, link
 from engine.listeners import Listener
-from engine.loop import NotNested, source
+from engine.loop import source
 from engine.prepare import Preparation
 from states import EVALUATION, PREDICTION, TRAINING, Count, Counter, Event, Machine, State, Transition, When
 from states.errors import MachineRefused, TriggerRefused
@@ -242,6 +243,19 @@ def test_a_traceback_leads_through_the_lines_of_the_loop() -> None:
     frames = traceback.extract_tb(raised.value.__traceback__)
     lines = [frame.line for frame in frames if frame.filename.startswith("<stateloop: training")]
     assert lines == ["Hears_on_step_end(run)"]
+    assert ", at Hears_on_step_end(run); its last" in raised.value.__notes__[0]
+
+
+def test_the_note_of_a_death_in_a_validation_names_a_line_of_each_loop() -> None:
+    def fail(run: Run) -> None:
+        message = "on purpose"
+        raise ValueError(message)
+
+    with pytest.raises(ValueError, match="on purpose") as raised:
+        small_engine(hears("validate_loss_end", fail)).fit(batches(1), batches(1))
+    inner, outer = raised.value.__notes__
+    assert ", at Hears_on_validate_loss_end(run); its last" in inner
+    assert ", at trigger = validate(run); its last" in outer
 
 
 @pytest.mark.parametrize("checked", [False, True])
@@ -349,7 +363,9 @@ CROSSED = Machine(
 
 
 def test_a_cycle_that_is_entered_at_two_states_has_no_loop() -> None:
-    with pytest.raises(NotNested, match="crossed goes round a cycle that can be entered at more than one state"):
+    with pytest.raises(
+        NotNested, match=r"the machine 'crossed' goes from .* back to .*, round a cycle that is entered elsewhere"
+    ):
         source(Played(CROSSED, Script([0], 1, -1)).linked())
 
 
@@ -377,7 +393,7 @@ def test_a_machine_that_does_not_nest_is_walked_to_the_same_end() -> None:
     )
     recorder = Recorder()
     engine = small_engine(recorder, type("Rests", (Callback,), {"skip_rest": _on_the_third})(), machine=machine)
-    with pytest.raises(NotNested, match="restless goes back to train from inside another loop"):
+    with pytest.raises(NotNested, match="the machine 'restless' goes back to train from inside another loop"):
         engine.source()
     run = engine.fit(batches(4), epochs=2)
     assert (run.epoch, run.batches_done) == (2, 6)
