@@ -13,7 +13,7 @@ from engine.errors import ArgumentRefused, CallbackRefused, LossRefused
 from engine.listeners import check_signature
 from engine.run import Do, Run, gradients, release
 from states import Counter, Machine, State, Trigger
-from states.errors import typed
+from states.errors import shown, typed
 
 
 # Reported in every batch, so bound once: a member reached through its class costs a call in Python 3.11.
@@ -50,6 +50,15 @@ class Action:
     sure: bool = field(default=False, kw_only=True)
     note: str = field(default="", kw_only=True)
     several: Counter | None = field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what could not be written into a loop."""
+        if not isinstance(self.note, str):
+            raise ArgumentRefused(f"note is {shown(self.note)}", allowed="a line of text", instead="leave it out")
+        if self.several is not None and not isinstance(self.several, Counter):
+            raise ArgumentRefused(
+                f"several is {shown(self.several)}", allowed="a member of states.Counter", instead="leave it out"
+            )
 
 
 def output_from(compute: Callable[[Run], Any]) -> Action:

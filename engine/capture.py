@@ -22,6 +22,7 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from engine.actions import Action
 from engine.cuda import Cuda
@@ -77,18 +78,19 @@ class Recording:
     replay: Callable[[], None]
 
     def play(self, run: Run) -> None:
-        """The step of the batch in hand.  The output is the recording's, the loss a copy that stays as it is."""
+        """The step of the batch in hand.  Output and loss are copies: the next replay writes into its own."""
         self.inputs.copy_(run.inputs)
         self.targets.copy_(run.targets)
         self.replay()
-        run.output, run.loss = self.output, self.loss.clone()
+        run.output, run.loss = tree_map_only(Tensor, Tensor.clone, self.output), self.loss.clone()
 
 
 @define(eq=False)
 class Capturing:
     """The action of FORWARD that takes the whole step.
 
-    Cost per batch: two copies on the device, one replay, a copy of one number, and a look at each module and parameter.
+    Cost per batch: copies of inputs, targets, output and loss on the device, one replay, and a look at each module and
+    parameter.
     """
 
     cuda: Cuda
@@ -97,8 +99,8 @@ class Capturing:
     # For each shape that was met, at most `SHAPES`: how many steps it has taken without a recording.
     _met: dict[Shape, int] = field(factory=dict)
     _recordings: dict[Shape, Recording] = field(factory=dict)
-    # What the recordings keep as it was.
-    _kept: "Kept | None" = None
+    # What the recordings keep as it was when they were made.
+    _kept: list[object] | None = None
     # Where the first steps of a shape are taken, and its recording is made.
     _stream: Any = None
 
@@ -106,8 +108,8 @@ class Capturing:
         """The whole step, replayed where it can be."""
         shape = _shape(run)
         if self._kept is not None:
-            self._kept.check_gradients(run)
-            if not self._kept.holds(run):
+            _check_gradients(run)
+            if not _same_things(self._kept, _things(run)):
                 self._forget()
         if shape not in self._recordings and self._met.get(shape) == WARM:
             self._recordings[shape] = self._recorded(run)
@@ -116,7 +118,7 @@ class Capturing:
         else:
             self._first(run, shape)
         if self._kept is None:  # not before: the first step makes the optimizer's state
-            self._kept = Kept.of(run)
+            self._kept = _things(run)
         return Trigger.OUTPUT_READY
 
     def _first(self, run: Run, shape: Shape) -> None:
@@ -125,8 +127,10 @@ class Capturing:
             self._step(run)
             return
         self._stream = self._stream or self.cuda.stream(run.device)
-        self.cuda.beside(self._stream, partial(self._step, run))
-        self.cuda.join(self._stream)
+        try:
+            self.cuda.beside(self._stream, partial(self._step, run))
+        finally:  # who looks at the weights after a failure looks from the current stream
+            self.cuda.join(self._stream)
         self._met[shape] = self._met.get(shape, 0) + 1
 
     def _step(self, run: Run) -> None:
@@ -139,13 +143,13 @@ class Capturing:
 
         def step() -> tuple[Any, Tensor]:
             self._step(staged)
-            return _detached(staged.output), staged.loss.detach()
+            return tree_map_only(Tensor, Tensor.detach, staged.output), staged.loss.detach()
 
         try:
             (output, loss), replay = self.cuda.recorded(self._stream, step)
         except BaseException:
             self._forget()
-            for parameter in run.model.parameters():  # what a broken recording left was never computed
+            for parameter in (*run.model.parameters(), *_held(run)):  # what a broken recording left was never computed
                 parameter.grad = None
             raise
         return Recording(staged.inputs, staged.targets, output, loss, replay)
@@ -157,57 +161,49 @@ class Capturing:
         self._kept = None
 
 
-@frozen(eq=False)
-class Kept:
-    """What a recording keeps as it was when it was made."""
-
-    modules: Sequence[nn.Module]
-    parameters: Sequence[nn.Parameter]
-    # Modes, where each parameter lies and whether it wants a gradient, which tensors are the optimizer's state.
-    places: Sequence[int]
-    # What trains, and the numbers of the optimizer.
-    things: Sequence[object]
-
-    @classmethod
-    def of(cls, run: Run) -> "Kept":
-        """As it is now."""
-        modules, parameters = list(run.model.modules()), list(run.model.parameters())
-        return cls(modules, parameters, _places(run, modules, parameters), _things(run))
-
-    def holds(self, run: Run) -> bool:
-        """Whether all is as it was."""
-        things = _things(run)
-        return (
-            _places(run, self.modules, self.parameters) == self.places
-            and len(things) == len(self.things)
-            and all(map(_same, things, self.things))
-        )
-
-    def check_gradients(self, run: Run) -> None:
-        """Refuse gradients of something else: a replay would neither add to them nor clear them."""
-        if any(parameter.grad is not None for parameter in self.parameters):
-            raise OptimizerRefused(
-                f"there are gradients before the step in {run.where}, and capture is True",
-                allowed="no gradients between two steps",
-                instead="clear what a callback computes (optimizer.zero_grad()), or leave capture out",
-            )
-
-
-def _places(run: Run, modules: Sequence[nn.Module], parameters: Sequence[nn.Parameter]) -> list[int]:
+def _things(run: Run) -> list[object]:
+    """What a recording keeps as it was: modules, modes, hooks, tensors and where they lie, the optimizer's numbers."""
     assert run.optimizer is not None, "checked before the first batch"
+    modules = [*run.model.modules(), *(run.loss_fn.modules() if isinstance(run.loss_fn, nn.Module) else ())]
+    tensors = [tensor for module in modules for tensor in (*module._parameters.values(), *module._buffers.values())]  # noqa: SLF001  # each module's own, once
+    tensors += [*_held(run), *(value for state in run.optimizer.state.values() for value in state.values())]
+    numbers = [value for group in run.optimizer.param_groups for name, value in group.items() if name != "params"]
     return [
+        run.loss_fn,
+        run.optimizer,
+        *modules,
         *[module.training for module in modules],
-        *[parameter.requires_grad for parameter in parameters],
-        *[parameter.data_ptr() for parameter in parameters],
-        *[id(value) for state in run.optimizer.state.values() for value in state.values()],
+        *[hook for module in modules for hooks in _hooks(module) for hook in hooks.values()],
+        *tensors,
+        *[tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)],
+        *[tensor.requires_grad for tensor in tensors if isinstance(tensor, Tensor)],
+        *numbers,
     ]
 
 
-def _things(run: Run) -> list[object]:
+def _hooks(module: nn.Module) -> tuple[Mapping[int, object], ...]:
+    """All hooks that run in a step."""
+    return module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks  # noqa: SLF001  # torch has no other names for them
+
+
+def _held(run: Run) -> list[Tensor]:
+    """What the optimizer steps."""
     assert run.optimizer is not None, "as above"
-    groups = run.optimizer.param_groups
-    numbers = [value for group in groups for name, value in group.items() if name != "params"]
-    return [run.model, run.loss_fn, run.optimizer, *numbers]
+    return [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+
+
+def _check_gradients(run: Run) -> None:
+    """Refuse gradients of something else: a replay would neither add to them nor clear them."""
+    if any(parameter.grad is not None for parameter in _held(run)):
+        raise OptimizerRefused(
+            f"there are gradients before the step in {run.where}, and capture is True",
+            allowed="no gradients between two steps",
+            instead="clear what a callback computes (optimizer.zero_grad()), or leave capture out",
+        )
+
+
+def _same_things(some: Sequence[object], others: Sequence[object]) -> bool:
+    return len(some) == len(others) and all(map(_same, some, others))
 
 
 def _same(one: object, other: object) -> bool:
@@ -232,7 +228,3 @@ def _no_tensor(run: Run, name: str, value: object) -> BatchRefused:
         allowed="tensors that require no gradient",
         instead="let the loader give pairs of tensors, or leave capture out",
     )
-
-
-def _detached(output: Any) -> Any:  # noqa: ANN401  # whatever the model gives
-    return output.detach() if isinstance(output, Tensor) else output

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from attrs import frozen
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
 from engine.capture import INSIDE
 from engine.closure import needs_closure
@@ -46,7 +46,11 @@ class Inside:
 
 
 def check_capture(
-    machine: Machine, given: Mapping[Any, object], listeners: Sequence[Listener], optimizer: optim.Optimizer | None
+    machine: Machine,
+    given: Mapping[Any, object],
+    listeners: Sequence[Listener],
+    model: nn.Module,
+    optimizer: optim.Optimizer | None,
 ) -> None:
     """Refuse a training whose steps cannot be captured.
 
@@ -54,6 +58,7 @@ def check_capture(
         machine: The machine that trains.
         given: The user's actions, by state.
         listeners: Everyone who hears or answers.
+        model: What is trained.
         optimizer: What steps.
 
     Raises:
@@ -77,6 +82,7 @@ def check_capture(
         )
     assert optimizer is not None, "it steps, and was checked"
     _check_optimizer(optimizer)
+    _check_clearing(model, optimizer)
 
 
 def _disturbing(inside: Inside, listeners: Sequence[Listener]) -> Iterator[tuple[str, str]]:
@@ -100,7 +106,7 @@ def _check_optimizer(optimizer: optim.Optimizer) -> None:
             allowed="optimizers with capturable=True, and SGD with fused=True",
             instead=f"write {name}(..., fused=True)" if fused else "write for example Adam(..., capturable=True)",
         )
-    for group in optimizer.param_groups:
+    for group in filter(lambda group: group["params"], optimizer.param_groups):
         rate, devices = group["lr"], {parameter.device for parameter in group["params"]}
         if not isinstance(rate, Tensor) or {rate.device} != devices:
             raise OptimizerRefused(
@@ -108,6 +114,24 @@ def _check_optimizer(optimizer: optim.Optimizer) -> None:
                 allowed="a tensor on the device of the parameters: schedules write into it",
                 instead=f"write {name}(..., lr=torch.tensor({float(rate)}, device={str(next(iter(devices)))!r}))",
             )
+
+
+def _check_clearing(model: nn.Module, optimizer: optim.Optimizer) -> None:
+    """Refuse gradients that stay when those of the optimizer are dropped: a replay would add to none of them."""
+    name, held = type(optimizer).__name__, {id(p) for group in optimizer.param_groups for p in group["params"]}
+    left = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
+    if left:
+        raise OptimizerRefused(
+            f"capture is True, and {name} does not hold {left[0]}, which requires a gradient",
+            allowed="an optimizer with all parameters of the model that require a gradient",
+            instead="freeze the others (parameter.requires_grad_(False)), or leave capture out",
+        )
+    if type(optimizer).zero_grad is not optim.Optimizer.zero_grad or "zero_grad" in vars(optimizer):
+        raise OptimizerRefused(
+            f"capture is True, and {name} has a zero_grad of its own",
+            allowed="optimizers with torch's own zero_grad, which sets gradients to None",
+            instead="leave capture out, or that method",
+        )
 
 
 def _capturable(group: Mapping[str, Any]) -> bool:

@@ -35,7 +35,7 @@ from engine.loop import source
 from engine.meter import MetricFunction, MetricObject
 from engine.metrics import Metrics, Records
 from engine.outputs import Outputs, joined
-from engine.prefetch import Prefetch
+from engine.prefetch import Prefetch, check_prefetch
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
 from engine.run import Run
@@ -178,7 +178,7 @@ class Engine:
             check_optimizer(self.model, self.optimizer)
         if self.capture:
             self._cuda.check(self._device_now(), "capture")
-            check_capture(self.machine, self.actions, self._registry.arranged(), self.optimizer)
+            check_capture(self.machine, self.actions, self._registry.arranged(), self.model, self.optimizer)
         run = self._run(self.machine, train_loader)
         run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch
         return self._go(run, trains=True)
@@ -443,7 +443,7 @@ class Engine:
     def _run(self, machine: Machine, loader: Loader) -> Run:
         device = self._device_now()
         if self.prefetch:
-            self._cuda.check(device, "prefetch")
+            check_prefetch(self.actions, device, self._cuda)
         return Run(
             machine=machine,
             model=self.model,

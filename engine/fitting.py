@@ -80,9 +80,12 @@ def check_max_updates(machine: Machine, given: Mapping[Any, object], max_updates
     """Refuse `max_updates` where nothing would report that they are spent."""
     if max_updates is None:
         return
-    if Trigger.UPDATES_SPENT not in machine.triggers:
+    own = State.FETCH in machine.states and State.FETCH not in given
+    if Trigger.UPDATES_SPENT not in machine.triggers or (
+        own and (State.FETCH, Trigger.UPDATES_SPENT) not in machine.groups
+    ):
         raise ArgumentRefused(
-            f"max_updates is {max_updates}, and the machine {machine.name!r} has no row for updates_spent",
+            f"max_updates is {max_updates}, and the machine {machine.name!r} has no row for updates_spent in fetch",
             allowed="None for this machine",
             instead="add Transition(State.FETCH, Trigger.UPDATES_SPENT, None, ...) to its rows, or say epochs",
         )

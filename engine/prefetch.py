@@ -14,11 +14,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve
 
 from engine.actions import Action
 from engine.batches import begin, fetch, to_device
 from engine.cuda import Cuda
+from engine.errors import ArgumentRefused
 from engine.run import Run
 from states import State
 
@@ -33,13 +34,10 @@ class Ahead:
     batches: Iterator[Any]
     device: torch.device
     cuda: Cuda
-    _stream: Any = field(init=False)
+    # Where copies are made.
+    stream: Any
     # The batch that is copied already, or what was raised instead; nothing before the first is asked for.
     _held: tuple[Any, Exception | None] | None = None
-
-    def __attrs_post_init__(self) -> None:
-        """One stream for all copies."""
-        self._stream = self.cuda.stream(self.device)
 
     def __iter__(self) -> "Ahead":
         return self
@@ -48,23 +46,37 @@ class Ahead:
         batch, error = self._held or self._drawn()
         if error is not None:
             raise error
-        self.cuda.join(self._stream)  # before the next copy is begun: that one is not waited for
+        self.cuda.join(self.stream)  # before the next copy is begun: that one is not waited for
         self._held = self._drawn()
         return batch
 
     def _drawn(self) -> tuple[Any, Exception | None]:
         try:
             batch = next(self.batches)
-            return self.cuda.beside(self._stream, partial(to_device, batch, self.device)), None
         except Exception as error:  # noqa: BLE001  # kept, and raised where this batch is asked for
+            return None, error
+        try:
+            return self.cuda.beside(self.stream, partial(to_device, batch, self.device)), None
+        except StopIteration as error:
+            return None, _no_end(error)
+        except Exception as error:  # noqa: BLE001  # as above
             return None, error
 
 
-@frozen(eq=False)
+def _no_end(error: StopIteration) -> RuntimeError:
+    """What a StopIteration out of a batch's own `to` becomes, which else would end the epoch: as in a generator."""
+    raised = RuntimeError("the batch's own method to(device) raised StopIteration")
+    raised.__cause__ = error
+    return raised
+
+
+@define(eq=False)
 class Prefetch:
     """FETCH with batches that are copied one ahead."""
 
     cuda: Cuda
+    # One stream for the copies of all passes: torch keeps memory apart for each.
+    _stream: Any = None
 
     def actions(self, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
         """What is done instead of the engine's own action of a machine."""
@@ -72,4 +84,20 @@ class Prefetch:
         return {State.FETCH: evolve(actions[State.FETCH], do=ahead)} if State.FETCH in actions else {}
 
     def _begin(self, run: Run) -> Iterator[Any]:
-        return Ahead(begin(run), run.device, self.cuda)
+        self._stream = self._stream or self.cuda.stream(run.device)
+        return Ahead(begin(run), run.device, self.cuda, self._stream)
+
+
+def check_prefetch(given: Mapping[Any, object], device: torch.device, cuda: Cuda) -> None:
+    """Refuse a device to which nothing is copied beside its work, and a FETCH of the user's own.
+
+    Raises:
+        ArgumentRefused: with what to do instead.
+    """
+    cuda.check(device, "prefetch")
+    if State.FETCH in given:
+        raise ArgumentRefused(
+            "prefetch is True, and actions replaces fetch",
+            allowed="the engine's own action of fetch",
+            instead="leave prefetch out, and copy ahead in your own action",
+        )

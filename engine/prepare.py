@@ -69,7 +69,7 @@ class Kit:
         elsewhere = {trigger for other in others for source, trigger in other.groups if source is state}
         here = {trigger for source, trigger in machine.groups if source is state}
         reports = tuple(trigger for trigger in given.reports if trigger not in elsewhere - here)
-        return evolve(given, reports=reports)
+        return evolve(given, reports=reports, sure=given.sure and reports == given.reports, several=None)
 
     def _closing(self, machine: Machine, actions: Mapping[Enum, Action]) -> dict[Enum, Action]:
         """The actions around a step that needs a closure, where the step is the engine's own."""

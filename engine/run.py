@@ -95,7 +95,7 @@ class Run:
     # was gone, the state tells.
     ways: deque[tuple[Transition, ...]] = field(factory=lambda: deque(maxlen=REMEMBERED))
 
-    # Whether there is no other device that a tensor could be on: on a machine without an accelerator none is looked at.
+    # Whether no other device computes: without an accelerator, nobody looks where a batch is.
     one_device: bool = False
     # Whether a batch must be a pair; not so where the user's own forward unpacks it.
     pairs_only: bool = True

@@ -79,7 +79,7 @@ def measure(given: argparse.Namespace) -> None:
     if "dispatch" in tables:
         found.parts = parts(tables["dispatch"], given.rounds)
     if given.save:
-        found.memory, found.startup = memory(1_000_000), startup()
+        found.memory, found.startup = memory(10_000_000), startup()
     print(report(found))
     if given.save:
         JSON.write_text(written(found))

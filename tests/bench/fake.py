@@ -4,6 +4,8 @@ The same fakes are called by hand from a plain loop, which is the baseline of `d
 """
 
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import partial
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from engine import Engine
 from states import State, Trigger
 from tests.bench.contenders import CHECKED, FIT, UNMEASURED
-from tests.bench.results import Measured, Memory, Table
+from tests.bench.results import ROOT, Measured, Memory, Table
 from tests.bench.timing import Pair, interleave, seconds
 
 
@@ -108,12 +110,20 @@ def _rows(works: Mapping[str, Callable[[int], None]], number: int, rounds: int) 
 
 
 def memory(number: int) -> Memory:
-    """Fit many batches of fake work, in two halves: by how much does the second half raise the peak?"""
-    trained, half = engine(measured=True), _Same(max(number // 2, 1))
-    trained.fit(half)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    trained.fit(half)
-    return Memory(number, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """Fit many batches of fake work in a fresh process: by how much does each half of them raise the peak?"""
+    program = f"from tests.bench.fake import grown; print(*grown({number}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    return Memory(number, *map(int, done.stdout.split()))
+
+
+def grown(number: int) -> Iterator[int]:
+    """KiB by which each half of so many batches raises the peak of this process."""
+    trained, unit = engine(measured=True), 1024 if sys.platform == "darwin" else 1  # where it is counted in bytes
+    trained.fit(_Same(1000))
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        trained.fit(_Same(max(number // 2, 1)))
+        yield (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // unit
 
 
 @frozen

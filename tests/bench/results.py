@@ -46,10 +46,11 @@ class Table:
 
 @frozen
 class Memory:
-    """What many batches of fake work leave behind: KiB by which the peak grew, in the second half of them."""
+    """What many batches of fake work leave behind: KiB by which the peak grew, in each half of them."""
 
     batches: int
-    grown: int
+    first: int
+    second: int
 
 
 @frozen

@@ -127,7 +127,10 @@ def report(results: Results) -> str:
 
 def memory_line(memory: Memory) -> str:
     """One sentence."""
-    return f"{memory.batches:,} batches of fake work: the second half raised the peak of memory by {memory.grown} KiB"
+    return (
+        f"{memory.batches:,} batches of fake work, in a fresh process: the first half raised the peak of memory by "
+        f"{memory.first} KiB, the second by {memory.second} KiB"
+    )
 
 
 def startup_line(startup: Startup) -> str:

@@ -119,6 +119,15 @@ def test_fake_work_is_all_done() -> None:
         ("fit", 20, 3),
         ("fit, checked", 5, 3),
     ]
+
+
+def test_memory_that_is_kept_raises_the_peak(monkeypatch) -> None:
+    """In each half, a hundred MiB more."""
+    kept = []
+    quiet = fake.engine(measured=True)
+    quiet.on("train_end")(lambda run: kept.append(b"x" * (100 << 20)))
+    monkeypatch.setattr("tests.bench.fake.engine", lambda **given: quiet)
+    assert min(fake.grown(10)) > 0.9 * (100 << 10)
     assert fake.memory(10).batches == 10
 
 
@@ -158,7 +167,7 @@ def made_up() -> Results:
         for name in ("tiny", "calls", "digits")
     ]
     startup, parts = Startup(1.0, 0.01, 0.05, 0.02, 7), [Part("doing this", 0.125), Part("doing that", 1.5)]
-    return Results("2026-01-01", "a machine", {"torch": "2"}, {}, tables, Memory(10, 0), startup, parts)
+    return Results("2026-01-01", "a machine", {"torch": "2"}, {}, tables, Memory(10, 3, 0), startup, parts)
 
 
 def test_results_survive_being_written() -> None:
@@ -214,6 +223,10 @@ def test_the_results_that_are_kept_are_whole() -> None:
     results = read(JSON.read_text())
     assert [table.name for table in results.tables] == list(NAMES)
     assert all({"fit", "fit, checked"} <= {one.name for one in table.contenders} for table in results.tables)
+    assert {UNMEASURED.name, DROPPING.name} <= {one.name for one in results.tables[0].contenders}
+    assert not results.absent
+    assert results.startup.collected
+    assert len(results.parts) == len(LINES) + 2
 
 
 def test_a_table_knows_whom_it_has_timed() -> None:

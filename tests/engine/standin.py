@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from attrs import define, field
 from torch import Tensor, nn, optim
+from torch.utils._pytree import tree_leaves
 
 from engine.cuda import Cuda
 
@@ -50,7 +51,7 @@ class Standin(Cuda):
 
         def replay() -> None:
             self.log.append("replay")
-            for static, value in zip(made, do(), strict=True):
+            for static, value in zip(tree_leaves(made), tree_leaves(do()), strict=True):
                 static.copy_(value)
 
         return made, replay

@@ -201,7 +201,26 @@ def another_loss(run: Run) -> None:
     run.loss_fn = nn.L1Loss()
 
 
+def another_layer(run: Run) -> None:
+    run.model[0] = nn.Sequential(run.model[0], nn.Tanh())
+
+
+def hooked(run: Run) -> None:
+    run.model[0].register_forward_hook(lambda module, inputs, output: output * 2)
+
+
+def remade(run: Run) -> None:
+    """The state of the optimizer made anew, where its memory may be the same."""
+    for state in run.optimizer.state.values():
+        shape = state["momentum_buffer"].shape
+        state["momentum_buffer"] = None
+        state["momentum_buffer"] = torch.zeros(shape)
+
+
 CHANGES = [
+    another_layer,
+    hooked,
+    remade,
     freeze,
     still,
     heavier,
@@ -418,6 +437,60 @@ def clipping() -> Machine:
     return changed(rows=rows)
 
 
+def test_the_outputs_that_somebody_keeps_stay_as_they_were() -> None:
+    """Metrics that keep outputs, and callbacks, in whatever the model gives."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_model()
+
+        def forward(self, inputs: Tensor) -> dict[str, Any]:
+            output = self.inner(inputs)
+            return {"output": output, "all": [output * 2]}
+
+    kept: list[Any] = []
+    model = Both()
+    engine = Engine(model, lambda output, targets: (output["output"] - targets).square().mean(), sgd(model))
+    engine.capture, engine._cuda = True, Standin(model, engine.optimizer)
+
+    @engine.on("batch_end")
+    def keep(run: Run) -> None:
+        kept.append((run.output["output"], run.output["output"].clone(), run.output.pop("all")[0]))
+
+    engine.fit(batches(8))
+    assert "replay" in engine._cuda.log
+    assert all(torch.equal(output, copy) and torch.equal(output * 2, twice) for output, copy, twice in kept)
+    assert len({output.data_ptr() for output, _, _ in kept}) == 8
+
+
+def test_the_current_stream_waits_for_a_first_step_that_fails_too() -> None:
+    def fail(output: Tensor, targets: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    engine = engine_of()
+    engine.loss_fn = fail
+    with pytest.raises(KeyboardInterrupt):
+        engine.fit(batches(1))
+    assert engine._cuda.log == ["beside", "join"]
+
+
+def test_parameters_that_the_optimizer_does_not_hold_are_refused_by_name() -> None:
+    model = noisy_model()
+    engine = Engine(model, nn.MSELoss(), sgd(model[0]), capture=True)
+    engine._cuda = Standin(model, engine.optimizer)
+    refused(engine, "does not hold 1.weight", "freeze the others", kind=OptimizerRefused)
+    for parameter in model[1:].parameters():
+        parameter.requires_grad_(requires_grad=False)
+    engine.fit(batches(1))
+
+
+def test_a_zero_grad_of_ones_own_is_refused() -> None:
+    engine = engine_of()
+    engine.optimizer.zero_grad = lambda: None
+    refused(engine, "has a zero_grad of its own", "leave capture out", kind=OptimizerRefused)
+
+
 def test_a_machine_that_goes_another_way_is_refused() -> None:
     clip = {Clip.CLIP: Action(lambda run: Clip.CLIPPED, (Clip.CLIPPED,))}
     refused(engine_of(machine=clipping(), actions=clip), "does not go from average straight to step")
@@ -476,7 +549,7 @@ def test_an_optimizer_whose_step_cannot_be_captured_is_refused(phrase: str) -> N
 def test_an_lr_that_lies_elsewhere_than_the_parameters_is_refused() -> None:
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1, device="meta"))], lr=torch.tensor(0.25), fused=True)
     with refuses(OptimizerRefused, "lr is tensor(0.2500)", "lr=torch.tensor(0.25, device='meta')"):
-        check_capture(TRAINING, {}, (), optimizer)
+        check_capture(TRAINING, {}, (), nn.Linear(1, 1), optimizer)
 
 
 def test_a_model_that_is_not_on_a_gpu_is_refused() -> None:

@@ -1,15 +1,17 @@
 """Are gradients dropped as the optimizer says: by its own method where it has one, by writes alone where it has not?"""
 
 import inspect
+from enum import Enum
 
 import pytest
 from attrs import evolve
 from torch import optim
 
-from engine import Run, State
+from engine import Action, Run, State
 from engine.actions import built_in
-from states import TRAINING
-from tests.engine.tools import Batch, answers, batches, hears, same, small_engine, small_model, weights_of
+from engine.errors import ArgumentRefused
+from states import TRAINING, Trigger
+from tests.engine.tools import Batch, answers, batches, hears, refuses, same, small_engine, small_model, weights_of
 
 
 OPTIMIZERS = [
@@ -123,20 +125,22 @@ def test_the_engines_own_actions_are_sure_and_those_of_a_user_are_looked_at() ->
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
-def test_gradients_are_averaged_where_there_are_several(window: int) -> None:
-    """The loop does not call the action for a window of one batch; the last window is part-filled."""
+@pytest.mark.parametrize("replaced", [False, True])
+def test_gradients_are_averaged_where_there_are_several(window: int, replaced: bool) -> None:
+    """The loop does not call the engine's own action for a window of one batch; one of the user's it calls."""
     asked: list[int] = []
-    actions = built_in(TRAINING)
-    average = evolve(actions[State.AVERAGE], do=lambda run: asked.append(run.window) or actions[State.AVERAGE].do(run))
+    own = built_in(TRAINING)[State.AVERAGE]
+    average = evolve(own, do=lambda run: asked.append(run.window) or own.do(run))
     model = small_model()
     engine = small_engine(
         answers("accumulate", lambda run: (run.batch_index + 1) % window != 0),
         model=model,
         optimizer=optim.SGD(model.parameters(), lr=0.1),
-        actions={State.AVERAGE: average},
+        actions={State.AVERAGE: average} if replaced else {},
     )
     engine.fit(batches(7), epochs=2)
-    assert asked == ([] if window == 1 else [window] * (7 // window) * 2)
+    assert asked == ([window] * (7 // window) * 2 if replaced else [])
+    assert engine.source().count("if run.window > 1:") == (1 if replaced else 2)  # the part-filled window is our own
     model = small_model()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
@@ -150,3 +154,14 @@ def test_gradients_are_averaged_where_there_are_several(window: int) -> None:
             optimizer.step()
             optimizer.zero_grad()
     assert same(weights_of(engine.model), weights_of(model))
+
+
+@pytest.mark.parametrize("word", ["window", 3, Enum("Odd", {"window or print('run') or run.window": 1})])
+def test_what_is_written_into_a_loop_is_a_counter_or_a_comment(word: object) -> None:
+    with refuses(ArgumentRefused, "several is ", "a member of states.Counter"):
+        Action(lambda run: None, (Trigger.OUTPUT_READY,), sure=True, several=word)
+
+
+def test_a_note_is_text() -> None:
+    with refuses(ArgumentRefused, "note is 5", "a line of text"):
+        Action(lambda run: None, (Trigger.OUTPUT_READY,), note=5)

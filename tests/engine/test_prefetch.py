@@ -8,13 +8,13 @@ from hypothesis import given
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from engine import Engine, Outcome
+from engine import Engine, Outcome, State
 from engine.errors import ArgumentRefused, LoaderRefused
 from states.walk import Plan
 from tests.engine.recording import Heard, Tiny, answers_by, expected, hearings, hears_everything
 from tests.engine.standin import Standin
 from tests.engine.test_invariants import real_plans
-from tests.engine.tools import Batch, batches, hears, refuses, same, small_engine, still_works, weights_of
+from tests.engine.tools import Batch, batches, hears, own_fetch, refuses, same, small_engine, still_works, weights_of
 from tests.states.strategies import Script, scripts
 
 
@@ -58,6 +58,42 @@ def test_the_current_stream_waits_for_a_batch_before_the_next_is_copied() -> Non
     engine.fit(Told(batches(3), log))
     copies = ["draw 0", "beside", "join", "draw 1", "beside", "batch 0", "join", "draw 2", "beside", "batch 1"]
     assert log == [*copies, "join", "batch 2"]
+
+
+def test_a_batch_that_cannot_be_copied_does_not_end_the_epoch() -> None:
+    """Even if what it raises is what iterators end with."""
+
+    class Odd:
+        def to(self, device: torch.device) -> "Odd":
+            raise StopIteration
+
+    engine = small_engine()
+    ahead(engine)
+    with pytest.raises(RuntimeError, match="raised StopIteration") as raised:
+        engine.fit([*batches(2), (Odd(), Odd()), *batches(2)])
+    assert isinstance(raised.value.__cause__, StopIteration)
+    assert (engine.last_run.batches_done, engine.last_run.outcome) == (2, Outcome.FAILED)
+
+
+def test_a_run_has_one_stream_for_all_copies() -> None:
+    made: list[torch.device] = []
+
+    class Counting(Standin):
+        def stream(self, device: torch.device) -> str:
+            made.append(device)
+            return super().stream(device)
+
+    engine = small_engine(prefetch=True)
+    engine._cuda = Counting(engine.model, engine.optimizer)
+    engine.fit(batches(2), batches(1), epochs=3)
+    assert len(made) == 1
+
+
+def test_an_action_of_ones_own_for_fetch_is_refused() -> None:
+    engine = small_engine(actions={State.FETCH: own_fetch})
+    ahead(engine)
+    with refuses(ArgumentRefused, "prefetch is True, and actions replaces fetch", "copy ahead in your own action"):
+        engine.fit(batches(1))
 
 
 def test_a_loader_that_fails_fails_where_its_batch_was_due() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn, optim
 from engine import Action, Engine, Outcome, Run, loss_from, output_from
 from engine.errors import ArgumentRefused, OptimizerRefused
 from states import EVALUATION, TRAINING, Counter, Event, Guard, Machine, State, Transition, Trigger
-from states.errors import MachineRefused, StateloopError
+from states.errors import MachineRefused, StateloopError, TriggerRefused
 from tests.engine.tools import (
     answers,
     batches,
@@ -95,6 +95,36 @@ def test_max_updates_are_refused_where_a_fetch_of_ones_own_would_not_see_them() 
     reports = (Trigger.BATCH_READY, Trigger.LOADER_DRY, Trigger.UPDATES_SPENT)
     engine = small_engine(actions={State.FETCH: Action(limited, reports)})
     assert engine.fit(batches(4), epochs=2, max_updates=2).updates == 2
+
+
+class Probe(Enum):
+    PROBE = "probe"
+    GO = "go"
+
+
+def test_max_updates_are_refused_where_another_state_alone_takes_that_they_are_spent() -> None:
+    """The engine's own fetch would report it all the same, and nothing would follow from that."""
+    spent = next(row for row in TRAINING.rows if row.trigger is Trigger.UPDATES_SPENT)
+    rows = [
+        evolve(row, dest=Probe.PROBE) if row.dest is State.FETCH else row for row in TRAINING.rows if row is not spent
+    ]
+    rows += [Transition(Probe.PROBE, Probe.GO, None, State.FETCH), evolve(spent, source=Probe.PROBE)]
+    probe = Action(lambda run: Probe.GO, (Probe.GO, Trigger.UPDATES_SPENT))
+    for checked in (False, True):
+        engine = small_engine(machine=changed(rows=rows), actions={Probe.PROBE: probe}, checked=checked)
+        assert engine.fit(batches(3)).updates == 3
+        with refuses(ArgumentRefused, "has no row for updates_spent in fetch"):
+            engine.fit(batches(4), max_updates=2)
+
+
+def test_a_sure_action_of_a_user_is_looked_at_where_a_machine_takes_less_than_it_reports() -> None:
+    """In a validation no row takes `updates_spent`."""
+    reports = (Trigger.BATCH_READY, Trigger.LOADER_DRY, Trigger.UPDATES_SPENT)
+    spent = Action(lambda run: Trigger.UPDATES_SPENT if run.parent else own_fetch(run), reports, sure=True)
+    for checked in (False, True):
+        engine = small_engine(actions={State.FETCH: spent}, checked=checked)
+        with pytest.raises(TriggerRefused, match="the action of fetch reported updates_spent"):
+            engine.fit(batches(2), batches(1))
 
 
 @pytest.mark.parametrize(("name", "value"), [("machine", EVALUATION), ("actions", {}), ("metrics", {})])
