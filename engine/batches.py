@@ -48,11 +48,10 @@ def fetch(run: Run, opening: Callable[[Run], Iterator[Any]] = begin) -> Enum:
         return Trigger.LOADER_DRY
     paired = isinstance(batch, _PAIR) and len(batch) == 2  # noqa: PLR2004  # a pair
     inputs, targets = batch if paired else _lone(run, batch)
-    here, device = run.one_device, run.device
-    run.inputs = inputs if type(inputs) is Tensor and (here or inputs.device == device) else to_device(inputs, device)
-    run.targets = (
-        targets if type(targets) is Tensor and (here or targets.device == device) else to_device(targets, device)
-    )
+    if run.one_device and type(inputs) is Tensor and type(targets) is Tensor:
+        run.inputs, run.targets = inputs, targets
+    else:
+        run.inputs, run.targets = to_device(inputs, run.device), to_device(targets, run.device)
     return _BATCH_READY
 
 

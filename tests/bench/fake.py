@@ -15,7 +15,7 @@ import torch
 from attrs import define, evolve, frozen
 from torch import Tensor, nn
 
-from engine import Engine
+from engine import Action, Engine
 from states import State, Trigger
 from tests.bench.contenders import CHECKED, FIT, UNMEASURED
 from tests.bench.results import ROOT, Measured, Memory, Table
@@ -72,13 +72,13 @@ def plain(number: int) -> None:
 
 
 def engine(*, checked: bool = False, measured: bool = False) -> Engine:
-    """An engine whose actions are the fakes."""
+    """An engine whose actions are the fakes; they are sure of what they report, as the engine's own are."""
     actions = {
-        State.FORWARD: forward,
-        State.LOSS: loss,
-        State.BACKWARD: backward,
-        State.STEP: step,
-        State.ZERO_GRAD: zero_grad,
+        State.FORWARD: Action(forward, (Trigger.OUTPUT_READY,), sure=True),
+        State.LOSS: Action(loss, (Trigger.LOSS_READY,), sure=True),
+        State.BACKWARD: Action(backward, (Trigger.GRADS_READY,), sure=True),
+        State.STEP: Action(step, (Trigger.WEIGHTS_MOVED,), sure=True),
+        State.ZERO_GRAD: Action(zero_grad, (Trigger.GRADS_CLEARED,), sure=True),
     }
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

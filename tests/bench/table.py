@@ -42,10 +42,11 @@ def _row(table: Table, one: Measured) -> list[str]:
     over, ratio = cost(one), ratios(one.pairs)
     micros = spread([pair.mine for pair in one.pairs]).median / one.batches * 1e6
     once = spread([pair.mine - pair.base for pair in one.once]).median * 1e3 if one.once else None
+    shown = two_decimals if table.name == "dispatch" else one_decimal
     return [
         f"{one.name} {one.version}".strip(),
-        one_decimal(over.median),
-        f"{one_decimal(over.low)} .. {one_decimal(over.high)}",
+        shown(over.median),
+        f"{shown(over.low)} .. {shown(over.high)}",
         f"{ratio.median:.3f}",
         f"{ratio.low:.3f} .. {ratio.high:.3f}",
         f"{micros:.1f}",
@@ -59,6 +60,11 @@ def _row(table: Table, one: Measured) -> list[str]:
 def one_decimal(value: float) -> str:
     """Without a minus before a zero."""
     return f"{round(value, 1) + 0.0:.1f}"
+
+
+def two_decimals(value: float) -> str:
+    """The same, where a tenth of a microsecond is much."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def aligned(table: Table) -> str:

@@ -127,7 +127,7 @@ WORKLOADS = {
             slow_epochs=1,
             batches=2000,
             own_budget=62,
-            slow_budget=45,
+            slow_budget=38,
         ),
         Workload(
             "calls",
@@ -137,7 +137,7 @@ WORKLOADS = {
             slow_epochs=1,
             batches=2000,
             own_budget=42,
-            slow_budget=45,
+            slow_budget=38,
         ),
         Workload(
             "digits",

@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import pairwise
@@ -192,6 +193,27 @@ def test_a_batch_holds_no_more_memory_than_the_one_before() -> None:
     fake_engine(hears("batch_end", look), metrics={}).fit([BATCH] * 10_001)
     settled = held[2:]
     assert max(settled) - min(settled) < 200
+
+
+def test_every_batch_allocates_the_same() -> None:
+    """Bytes that Python has in use at most between two batches, beyond those at the first of them: a few objects."""
+    peaks: list[int] = []
+
+    def look(run: Run) -> None:
+        if tracemalloc.is_tracing() and run.batch_index >= 20:
+            held, peak = tracemalloc.get_traced_memory()
+            peaks.append(peak - held)
+            tracemalloc.reset_peak()
+
+    engine = fake_engine(hears("batch_begin", look), metrics={})
+    engine.fit([BATCH] * 30)
+    tracemalloc.start()
+    try:
+        engine.fit([BATCH] * 200)
+    finally:
+        tracemalloc.stop()
+    assert max(peaks[1:]) - min(peaks[1:]) < 500  # a list that grows is copied now and then
+    assert 0 < sorted(peaks[1:])[90] < 2000
 
 
 def test_the_engine_loads_nothing_heavy() -> None:
