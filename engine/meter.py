@@ -97,8 +97,9 @@ class Mean:
             self._dtype, self._room = value.dtype, torch.empty(KEPT, dtype=dtype, device=value.device)
             self._places.clear()
         assert self._room is not None, "it was made for the first value"
-        if len(self._sizes) == len(self._places):  # each place costs a view of the room, once
-            self._places.append(self._room[len(self._places)])
+        if len(self._sizes) == len(self._places):  # each place costs a view of the room: as many as there are, at once
+            begun = len(self._places)
+            self._places.extend(self._room[begun : max(2 * begun, 16)].unbind())
         return len(self._sizes)
 
     def _add_up(self) -> None:
