@@ -25,7 +25,7 @@ TEXT, FAINT = "#7a7d85", "#8b8f98"
 OWN, OWN_CHECKED, PEER = "#2f81f7", "#6ea8f5", "#8b8f98"
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 
-WIDTH, LEFT, RIGHT = 840, 190, 640
+WIDTH, LEFT, RIGHT = 840, 215, 650
 ROW, BAR, TITLE, AXIS, TOP = 25, 15, 40, 34, 62
 # The scale: microseconds at its left end and at its right end.
 LEAST, MOST = 0.3, 1000.0
@@ -65,7 +65,11 @@ def _head(height: int) -> list[str]:
 
 def _heading(results: Results) -> Iterator[str]:
     yield text(8, 24, "What a batch costs beyond the loop written by hand", size=18, bold=True)
-    yield text(8, 44, f"microseconds of CPU time, logarithmic · medians, whiskers: quartiles · {results.date}")
+    yield text(
+        8,
+        44,
+        f"microseconds, on a logarithmic scale · whiskers: quartiles · grey: the loop against itself · {results.date}",
+    )
 
 
 def _panel(table: Table, top: int) -> Iterator[str]:
@@ -90,7 +94,6 @@ def _noise(table: Table, top: int, foot: int) -> Iterator[str]:
         f'<rect x="{LEFT}" y="{top}" width="{x - LEFT:.1f}" height="{foot - top}" fill="{FAINT}" fill-opacity="0.18">'
         f"<title>the plain loop against itself: {floor:.1f} µs</title></rect>"
     )
-    yield text(LEFT, foot + 16, "noise", size=12)
 
 
 def noise_of(table: Table) -> float:
