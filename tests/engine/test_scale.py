@@ -196,7 +196,10 @@ def test_a_batch_holds_no_more_memory_than_the_one_before() -> None:
 
 
 def test_every_batch_allocates_the_same() -> None:
-    """Bytes that Python has in use at most between two batches, beyond those at the first of them: a few objects."""
+    """Bytes in use at most from one batch to the next: a few small objects.
+
+    Now and then a list that grows is copied, or somebody else allocates: a tenth of the batches may have that.
+    """
     peaks: list[int] = []
 
     def look(run: Run) -> None:
@@ -212,8 +215,8 @@ def test_every_batch_allocates_the_same() -> None:
         engine.fit([BATCH] * 200)
     finally:
         tracemalloc.stop()
-    assert max(peaks[1:]) - min(peaks[1:]) < 500  # a list that grows is copied now and then
-    assert 0 < sorted(peaks[1:])[90] < 2000
+    least, *_, most = sorted(peaks)[: int(0.9 * len(peaks))]
+    assert 0 < least <= most < 400
 
 
 def test_the_engine_loads_nothing_heavy() -> None:
