@@ -23,8 +23,12 @@ _GRADS_READY = Trigger.GRADS_READY
 _GRADS_AVERAGED = Trigger.GRADS_AVERAGED
 _WEIGHTS_MOVED = Trigger.WEIGHTS_MOVED
 _GRADS_CLEARED = Trigger.GRADS_CLEARED
-# An optimizer that has another one means something by it.
-_TORCHS_ZERO_GRAD = optim.Optimizer.zero_grad
+
+# Torch's own way to drop gradients; an optimizer that has another one means something by it.  If the method was patched
+# before this was loaded, nobody is known to have torch's own.
+TORCHS_ZERO_GRAD = (
+    optim.Optimizer.zero_grad if optim.Optimizer.zero_grad.__code__.co_filename.startswith(torch.__path__[0]) else None
+)
 
 # What is said where the loss function fails on targets that are None.
 NO_PAIR = (
@@ -42,7 +46,7 @@ class Action:
         reports: All that it may return.
         sure: Whether it is known to return nothing else, so that the loop need not look.
         note: What it comes to, in a line of Python, for those who read the loop.
-        several: A counter; where it is one there is nothing to do, and the loop need not call an action that is sure.
+        several: A counter; where it is one there is nothing to do, and an action of the engine's own is not called.
     """
 
     do: Do
@@ -183,7 +187,7 @@ def zero_grad(run: Run) -> Enum:
     """
     optimizer = run.optimizer
     assert optimizer is not None, "checked when the run was prepared"
-    if type(optimizer).zero_grad is not _TORCHS_ZERO_GRAD or "zero_grad" in vars(optimizer):
+    if type(optimizer).zero_grad is not TORCHS_ZERO_GRAD or "zero_grad" in vars(optimizer):
         optimizer.zero_grad()
         return _GRADS_CLEARED
     for group in optimizer.param_groups:

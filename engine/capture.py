@@ -14,19 +14,19 @@
 # optimizer.  All that is compared before each batch; where something differs, everything is recorded anew.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from enum import Enum
 from functools import partial
 from typing import Any
 
 from attrs import define, evolve, field, frozen
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import Tensor, nn, optim
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from engine.actions import Action
 from engine.cuda import Cuda
-from engine.errors import BatchRefused, OptimizerRefused
+from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
 from engine.run import Do, Run
 from states import State, Trigger
 from states.errors import typed
@@ -143,6 +143,7 @@ class Capturing:
 
         def step() -> tuple[Any, Tensor]:
             self._step(staged)
+            _check_output(run, staged.output)
             return tree_map_only(Tensor, Tensor.detach, staged.output), staged.loss.detach()
 
         try:
@@ -173,7 +174,7 @@ def _things(run: Run) -> list[object]:
         run.optimizer,
         *modules,
         *[module.training for module in modules],
-        *[hook for module in modules for hooks in _hooks(module) for hook in hooks.values()],
+        *[hook for hooks in _hooks(modules, run.optimizer, _held(run)) for hook in (hooks or {}).values()],
         *tensors,
         *[tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)],
         *[tensor.requires_grad for tensor in tensors if isinstance(tensor, Tensor)],
@@ -181,15 +182,32 @@ def _things(run: Run) -> list[object]:
     ]
 
 
-def _hooks(module: nn.Module) -> tuple[Mapping[int, object], ...]:
+def _hooks(
+    modules: Sequence[nn.Module], optimizer: optim.Optimizer, parameters: Sequence[Tensor]
+) -> Iterator[Mapping[int, object] | None]:
     """All hooks that run in a step."""
-    return module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks  # noqa: SLF001  # torch has no other names for them
+    names = [f"_{when}_hooks" for when in ("forward_pre", "forward", "backward_pre", "backward")]  # torch has no others
+    yield from (getattr(module, name) for module in modules for name in names)
+    for parameter in parameters:
+        yield from (parameter._backward_hooks, parameter._post_accumulate_grad_hooks)  # noqa: SLF001  # as above
+    yield from (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)  # noqa: SLF001  # as above
 
 
 def _held(run: Run) -> list[Tensor]:
     """What the optimizer steps."""
     assert run.optimizer is not None, "as above"
     return [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+
+
+def _check_output(run: Run, output: object) -> None:
+    """Refuse an output of which no copies could be handed out."""
+    odd = [leaf for leaf in tree_leaves(output) if not isinstance(leaf, Tensor | int | float | str | None)]
+    if odd:
+        raise ArgumentRefused(
+            f"the model gives {typed(odd[0])} in {run.where}, and capture is True",
+            allowed="tensors and numbers, in tuples, lists and dicts",
+            instead="let the model give those, register the class with torch's pytree, or leave capture out",
+        )
 
 
 def _check_gradients(run: Run) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from attrs import frozen
 from torch import Tensor, nn, optim
 
+from engine.actions import TORCHS_ZERO_GRAD
 from engine.capture import INSIDE
 from engine.closure import needs_closure
 from engine.errors import ArgumentRefused, OptimizerRefused
@@ -126,7 +127,7 @@ def _check_clearing(model: nn.Module, optimizer: optim.Optimizer) -> None:
             allowed="an optimizer with all parameters of the model that require a gradient",
             instead="freeze the others (parameter.requires_grad_(False)), or leave capture out",
         )
-    if type(optimizer).zero_grad is not optim.Optimizer.zero_grad or "zero_grad" in vars(optimizer):
+    if type(optimizer).zero_grad is not TORCHS_ZERO_GRAD or "zero_grad" in vars(optimizer):
         raise OptimizerRefused(
             f"capture is True, and {name} has a zero_grad of its own",
             allowed="optimizers with torch's own zero_grad, which sets gradients to None",

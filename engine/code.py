@@ -7,10 +7,6 @@ from collections.abc import Sequence
 from attrs import define, field, frozen
 
 
-# How the files of loops are called that are nowhere but in memory.
-FILE = "<stateloop: "
-
-
 @frozen
 class Code:
     """Lines of Python, and whether they are left at their end (rather than by a jump)."""

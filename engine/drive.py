@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from traceback import walk_tb
 
-from engine.code import FILE
 from engine.link import Linked, LinkedGroup, LinkedState
 from engine.listeners import Hear
 from engine.outcome import Outcome
@@ -25,7 +24,7 @@ def drive(run: Run, linked: Linked, loop: Callable[[Run], None]) -> None:
     try:
         loop(run)
     except BaseException as error:
-        die(run, linked, error)
+        die(run, linked, error, loop)
         raise
     finally:
         finish(run)
@@ -70,7 +69,7 @@ def unexpected(run: Run, trigger: object, *allowed: Enum) -> TriggerRefused:
     )
 
 
-def die(run: Run, linked: Linked, error: BaseException) -> None:
+def die(run: Run, linked: Linked, error: BaseException, loop: Callable[[Run], None]) -> None:
     """End a run by an exception.
 
     Those open hear `exception`, then the machine's outermost end, once, last; a run that another holds is silent, for
@@ -88,7 +87,7 @@ def die(run: Run, linked: Linked, error: BaseException) -> None:
     if run.parent is None:
         _hear_all(run, left)
     try:
-        error.add_note(_note(run, state, recent, _line(error)))
+        error.add_note(_note(run, state, recent, _line(error, loop)))
     except Exception as refused:  # noqa: BLE001  # a frozen exception takes no note; the caller gets it all the same
         run.errors.append(refused)
 
@@ -111,10 +110,14 @@ def _hear_all(run: Run, left: Iterable[Hear]) -> None:
             run.errors.append(later)
 
 
-def _line(error: BaseException) -> str:
-    """The line of the loop that raised: until Python 3.13, a traceback that ends a program does not show it."""
-    frames = ((frame.f_code.co_filename, number) for frame, number in walk_tb(error.__traceback__))
-    lines = (linecache.getline(file, number) for file, number in frames if file.startswith(FILE))
+def _line(error: BaseException, loop: Callable[[Run], None]) -> str:
+    """The line of a loop that raised: until Python 3.13, a traceback that ends a program does not show it."""
+    code = getattr(loop, "__code__", None)  # where the table is followed there is none
+    lines = (
+        linecache.getline(code.co_filename, number)
+        for frame, number in walk_tb(error.__traceback__)
+        if frame.f_code is code
+    )
     return next(lines, "").partition("#")[0].strip()
 
 

@@ -22,7 +22,7 @@ from weakref import finalize
 
 from attrs import define, evolve, field, frozen
 
-from engine.code import FILE, Code, Names, choice
+from engine.code import Code, Names, choice
 from engine.drive import unexpected
 from engine.errors import NotNested
 from engine.link import Happening, Linked, LinkedGroup, LinkedRow, LinkedState
@@ -73,7 +73,7 @@ Lines = tuple[int, None, list[str], str]  # what `linecache` keeps of a file: si
 @lru_cache(maxsize=64)
 def _compiled(name: str, text: str) -> tuple[CodeType, Lines]:
     """The code of a text, compiled once however often it is run, and its lines, which are kept as long as it lives."""
-    file = f"{FILE}{name} {sha256(text.encode()).hexdigest()[:8]}>"
+    file = f"<stateloop: {name} {sha256(text.encode()).hexdigest()[:8]}>"
     code, lines = compile(text, file, "exec"), (len(text), None, text.splitlines(keepends=True), file)
     (function,) = (part for part in code.co_consts if isinstance(part, CodeType))  # it lives while its loop can run
     finalize(function, _forget, file, lines).atexit = False

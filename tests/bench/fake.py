@@ -3,6 +3,7 @@
 The same fakes are called by hand from a plain loop, which is the baseline of `dispatch`.
 """
 
+import re
 import resource
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from itertools import repeat
+from pathlib import Path
 
 import torch
 from attrs import define, evolve, frozen
@@ -106,7 +108,7 @@ def _rows(works: Mapping[str, Callable[[int], None]], number: int, rounds: int) 
     runs = {name: partial(seconds, partial(work, number)) for name, work in works.items()}
     pairs, noise = interleave(runs, partial(seconds, partial(plain, number)), rounds)
     notes = {one.name: one.note for one in (UNMEASURED, FIT, CHECKED)}
-    return [Measured(name, "", notes[name], number, pairs[name], [], 0.0, 0) for name in works], noise
+    return [Measured(name, "", notes[name], number, pairs[name], [], None, 0) for name in works], noise
 
 
 def memory(number: int) -> Memory:
@@ -118,12 +120,21 @@ def memory(number: int) -> Memory:
 
 def grown(number: int) -> Iterator[int]:
     """KiB by which each half of so many batches raises the peak of this process."""
-    trained, unit = engine(measured=True), 1024 if sys.platform == "darwin" else 1  # where it is counted in bytes
+    trained = engine(measured=True)
     trained.fit(_Same(1000))
     for _ in range(2):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = _peak()
         trained.fit(_Same(max(number // 2, 1)))
-        yield (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // unit
+        yield _peak() - before
+
+
+def _peak() -> int:
+    """KiB that this process has had at most; on Linux, `ru_maxrss` would begin with those of its parent."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1])
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most // 1024 if sys.platform == "darwin" else most  # which counts bytes
 
 
 @frozen

@@ -30,6 +30,7 @@ class Judge:
     workload: str
     make: Callable[[], Job]
     loss: float
+    weights: Sequence[torch.Tensor]
     accuracy: float | None
     off: dict[str, float]
 
@@ -50,6 +51,8 @@ class Judge:
         self.off[contender.name] = max(off, self.off.get(contender.name, 0.0))
         if not off <= allowed:
             raise Differs(f"{contender.name} in {self.workload}: the final loss is off by {off}; allowed: {allowed}")
+        if not allowed and not all(map(torch.equal, job.model.state_dict().values(), self.weights)):
+            raise Differs(f"{contender.name} in {self.workload}: the weights are not those of the plain loop")
         batches = len(job.train) * job.epochs
         if trained.calls != (due := len(contender.hears) * job.callbacks * batches):
             raise Differs(f"{contender.name} in {self.workload}: {trained.calls} calls were heard; due were {due}")
@@ -63,7 +66,7 @@ def judge_of(workload: Workload, make: Callable[[], Job]) -> Judge:
     """Run the baseline once."""
     job = make()
     trained = BASELINES[workload.name].train(job)
-    return Judge(workload.name, make, job.final_loss(), trained.accuracy, {})
+    return Judge(workload.name, make, job.final_loss(), list(job.model.state_dict().values()), trained.accuracy, {})
 
 
 @frozen

@@ -18,8 +18,9 @@ says otherwise.
 PARTS = """## Where each tenth of a microsecond goes
 
 Of a batch of fake work: lines are left out of the loop that runs (`engine.source()` shows it), and the rest is timed.
-All but the last line add up to what `fit, metrics=None` costs beyond the plain loop; the last is the mean loss that
-`fit` keeps. Among torch's own work the same instructions find cold caches, and cost more: see the two rows in tiny.
+The first row is what is in none of these lines: all but the last add up to what `fit, metrics=None` costs beyond the
+plain loop. The last is the mean loss that `fit` keeps. Among torch's own work the same instructions find cold caches,
+and cost more: see the two rows in tiny.
 """
 
 READING = """## How to read them
@@ -31,7 +32,7 @@ READING = """## How to read them
 - **once**: a run of one batch, less the same run of the baseline: what is made ready before the first batch.
 - **calls**: how many calls of callbacks a batch had. The baseline makes all thirty by hand. A library that has no such
   place to hear (between forward and loss, say) makes fewer, and does less work for it.
-- **loss**: the final loss against the baseline's: *equal* is the same bits.
+- **weights**: against the baseline's: *equal* is bit for bit; otherwise, how far the final loss is off.
 - The model is tiny so that the loop can be seen. In a training whose batch takes 50 ms, all of these are hidden; on a
   GPU, what hurts is rather that a loss is read on the host in each batch.
 
@@ -40,7 +41,7 @@ READING = """## How to read them
 One process, one torch thread, CPU time. Rounds are interleaved, and each run stands between two runs of its baseline:
 its pair is the mean of both. So ratios hold where the speed of the machine drifts; microseconds drift with it. The
 engine is timed first, while no other library is loaded. Models, data and optimizers are made outside the clock, what a
-library makes for a run (a trainer, say) inside. Each run is checked: final loss, number of calls, accuracy.
+library makes for a run (a trainer, say) inside. Each run is checked: weights, number of calls, accuracy.
 
 What other libraries have loaded is taken out of the garbage collector's sight, so that none pays for another. This
 flatters transformers, which collects all garbage once in a run: that takes 200 ms of its own where this is not done.

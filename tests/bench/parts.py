@@ -32,7 +32,7 @@ LINES = {
 
 
 def parts(dispatch: Table, rounds: int, number: int = 50_000) -> list[Part]:
-    """What each kind of line costs a batch, in microseconds; what is left is the drawing of the batch."""
+    """What each kind of line costs a batch, in microseconds; what is left is above all `fetch`."""
     trained = engine()
     ready = Preparation(trained._kit, trained._registry.arranged(), [], trains=True)
     linked = ready.linked(trained.machine)
@@ -43,7 +43,7 @@ def parts(dispatch: Table, rounds: int, number: int = 50_000) -> list[Part]:
     rest = costs[UNMEASURED.name] - sum(part.micros for part in found)
     mean = costs[FIT.name] - costs[UNMEASURED.name]
     return [
-        Part("drawing the batch: `fetch`, beyond a `for`", rest),
+        Part("the rest: above all `fetch`, where a `for` would do", rest),
         *sorted(found, key=lambda part: -part.micros),
         Part("the mean loss: `detach` and a copy of one number", mean),
     ]

@@ -26,8 +26,8 @@ class Measured:
     # Whole runs; and runs of one batch, which show what a run costs once.
     pairs: Sequence[Pair]
     once: Sequence[Pair]
-    # How far the final loss was from the baseline's; 0 means the same bits.
-    loss_off: float
+    # How far the final loss was from the baseline's; 0 means the same weights, bit for bit.  `None`: there are none.
+    loss_off: float | None
     # How many calls its callbacks heard in a batch.
     calls: int
 

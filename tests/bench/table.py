@@ -19,7 +19,7 @@ HEAD = [
     "once, ms",
     "calls",
     "rounds x batches",
-    "loss",
+    "weights",
 ]
 
 
@@ -53,8 +53,12 @@ def _row(table: Table, one: Measured) -> list[str]:
         "" if once is None else one_decimal(once),
         f"{one.calls} of {table.calls}" if table.calls else "",
         f"{len(one.pairs)} x {one.batches}",
-        "equal" if one.loss_off == 0 else f"off by {one.loss_off:.0e}",
+        _difference(one.loss_off),
     ]
+
+
+def _difference(off: float | None) -> str:
+    return "" if off is None else "equal" if off == 0 else f"off by {off:.0e}"
 
 
 def one_decimal(value: float) -> str:

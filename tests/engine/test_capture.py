@@ -217,7 +217,17 @@ def remade(run: Run) -> None:
         state["momentum_buffer"] = torch.zeros(shape)
 
 
+def hooked_inside(run: Run) -> None:
+    run.model[0].weight.register_hook(lambda gradient: gradient * 2)
+
+
+def hooked_step(run: Run) -> None:
+    run.optimizer.register_step_pre_hook(lambda optimizer, given, named: None)
+
+
 CHANGES = [
+    hooked_inside,
+    hooked_step,
     another_layer,
     hooked,
     remade,
@@ -462,6 +472,23 @@ def test_the_outputs_that_somebody_keeps_stay_as_they_were() -> None:
     assert "replay" in engine._cuda.log
     assert all(torch.equal(output, copy) and torch.equal(output * 2, twice) for output, copy, twice in kept)
     assert len({output.data_ptr() for output, _, _ in kept}) == 8
+
+
+def test_an_output_of_which_no_copy_can_be_made_is_refused() -> None:
+    class Wrapped:
+        def __init__(self, logits: Tensor) -> None:
+            self.logits = logits
+
+    class Wrapping(nn.Linear):
+        def forward(self, inputs: Tensor) -> Any:
+            return Wrapped(super().forward(inputs))
+
+    model = Wrapping(2, 1)
+    engine = Engine(model, lambda output, targets: (output.logits - targets).square().mean(), sgd(model), capture=True)
+    engine._cuda = Standin(model, engine.optimizer)
+    with refuses(ArgumentRefused, "the model gives", "Wrapped", "capture is True", "tensors and numbers"):
+        engine.fit(batches(8))
+    assert engine.last_run.updates == WARM
 
 
 def test_the_current_stream_waits_for_a_first_step_that_fails_too() -> None:

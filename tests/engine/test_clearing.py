@@ -1,6 +1,8 @@
 """Are gradients dropped as the optimizer says: by its own method where it has one, by writes alone where it has not?"""
 
 import inspect
+import subprocess
+import sys
 from enum import Enum
 
 import pytest
@@ -165,3 +167,24 @@ def test_what_is_written_into_a_loop_is_a_counter_or_a_comment(word: object) -> 
 def test_a_note_is_text() -> None:
     with refuses(ArgumentRefused, "note is 5", "a line of text"):
         Action(lambda run: None, (Trigger.OUTPUT_READY,), note=5)
+
+
+def test_a_method_that_was_patched_before_the_engine_is_loaded_is_not_taken_for_torchs() -> None:
+    program = """
+import functools, torch
+calls, own = [], torch.optim.Optimizer.zero_grad
+
+@functools.wraps(own)
+def patched(self, set_to_none=True):
+    calls.append(1)
+    own(self, set_to_none)
+
+torch.optim.Optimizer.zero_grad = patched
+from engine import Engine
+model = torch.nn.Linear(1, 1)
+engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+engine.fit([(torch.ones(2, 1), torch.ones(2, 1))] * 4)
+print(len(calls))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "5\n"  # at the begin, and once a batch

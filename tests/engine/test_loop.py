@@ -258,6 +258,14 @@ def test_the_note_of_a_death_in_a_validation_names_a_line_of_each_loop() -> None
     assert ", at trigger = validate(run); its last" in outer
 
 
+def test_the_note_of_a_run_that_follows_its_table_names_no_line_of_another_loop() -> None:
+    inner = small_engine(hears("loss_end", lambda run: 1 / 0))
+    engine = small_engine(hears("batch_begin", lambda run: inner.fit(batches(1))), checked=True)
+    with pytest.raises(ZeroDivisionError) as raised:
+        engine.fit(batches(1))
+    assert [", at " in note for note in raised.value.__notes__] == [True, False]
+
+
 @pytest.mark.parametrize("checked", [False, True])
 def test_what_a_failed_run_did_last_is_kept(checked: bool) -> None:
     """Those of its way that it had not come to are not among them."""
