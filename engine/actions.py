@@ -26,7 +26,7 @@ _GRADS_CLEARED = Trigger.GRADS_CLEARED
 
 # Torch's own way to drop gradients; an optimizer that has another one means something by it.  If the method was patched
 # before this was loaded, nobody is known to have torch's own.
-TORCHS_ZERO_GRAD = (
+_TORCHS_ZERO_GRAD = (
     optim.Optimizer.zero_grad if optim.Optimizer.zero_grad.__code__.co_filename.startswith(torch.__path__[0]) else None
 )
 
@@ -187,13 +187,18 @@ def zero_grad(run: Run) -> Enum:
     """
     optimizer = run.optimizer
     assert optimizer is not None, "checked when the run was prepared"
-    if type(optimizer).zero_grad is not TORCHS_ZERO_GRAD or "zero_grad" in vars(optimizer):
+    if not clears_as_torch_does(optimizer):
         optimizer.zero_grad()
         return _GRADS_CLEARED
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = None
     return _GRADS_CLEARED
+
+
+def clears_as_torch_does(optimizer: optim.Optimizer) -> bool:
+    """Whether an optimizer's `zero_grad` is torch's own, so that it is known what it does: gradients become `None`."""
+    return type(optimizer).zero_grad is _TORCHS_ZERO_GRAD and "zero_grad" not in vars(optimizer)
 
 
 def window(run: Run) -> Enum:

@@ -27,20 +27,13 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from engine.actions import Action
 from engine.cuda import Cuda
 from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
-from engine.run import Do, Run
+from engine.run import Do, Run, gradients, held
 from states import State, Trigger
 from states.errors import typed
 
 
-# The states of a step, in order, and what each of them reports.
-INSIDE: Mapping[Enum, Enum] = {
-    State.FORWARD: Trigger.OUTPUT_READY,
-    State.LOSS: Trigger.LOSS_READY,
-    State.BACKWARD: Trigger.GRADS_READY,
-    State.AVERAGE: Trigger.GRADS_AVERAGED,
-    State.STEP: Trigger.WEIGHTS_MOVED,
-    State.ZERO_GRAD: Trigger.GRADS_CLEARED,
-}
+# The states of a step, as `captured` demands them of the table before the first batch.
+INSIDE = (State.FORWARD, State.LOSS, State.BACKWARD, State.AVERAGE, State.STEP, State.ZERO_GRAD)
 # How many shapes are recorded; batches of any other are worked on without.
 SHAPES = 4
 # How often a step is taken before it is recorded.
@@ -51,15 +44,16 @@ Shape = tuple[object, ...]
 
 def capturing(actions: Mapping[Enum, Action], cuda: Cuda) -> dict[Enum, Action]:
     """What is done in the states of a step instead of these actions; a machine without one is refused in `captured`."""
-    if not actions.keys() >= INSIDE.keys():
+    if not actions.keys() >= {*INSIDE}:
         return {}
     # A window of one batch needs no mean.
     step = Capturing(cuda, tuple(actions[state].do for state in INSIDE if state is not State.AVERAGE))
-    reports = {
-        state: evolve(actions[state], do=partial(_report, trigger), note="done in forward")
-        for state, trigger in INSIDE.items()
-    }
-    return {**reports, State.FORWARD: evolve(actions[State.FORWARD], do=step.forward, note="all up to zero_grad")}
+    captured: dict[Enum, Action] = {}
+    for state in INSIDE:
+        (trigger,) = actions[state].reports
+        captured[state] = evolve(actions[state], do=partial(_report, trigger), note="done in forward")
+    captured[State.FORWARD] = evolve(actions[State.FORWARD], do=step.forward, note="all up to zero_grad")
+    return captured
 
 
 def _report(trigger: Enum, _: Run) -> Enum:
@@ -150,7 +144,8 @@ class Capturing:
             (output, loss), replay = self.cuda.recorded(self._stream, step)
         except BaseException:
             self._forget()
-            for parameter in (*run.model.parameters(), *_held(run)):  # what a broken recording left was never computed
+            assert run.optimizer is not None, "checked before the first batch"
+            for parameter in (*run.model.parameters(), *held(run.optimizer)):  # their gradients were never computed
                 parameter.grad = None
             raise
         return Recording(staged.inputs, staged.targets, output, loss, replay)
@@ -167,14 +162,14 @@ def _things(run: Run) -> list[object]:
     assert run.optimizer is not None, "checked before the first batch"
     modules = [*run.model.modules(), *(run.loss_fn.modules() if isinstance(run.loss_fn, nn.Module) else ())]
     tensors = [tensor for module in modules for tensor in (*module._parameters.values(), *module._buffers.values())]  # noqa: SLF001  # each module's own, once
-    tensors += [*_held(run), *(value for state in run.optimizer.state.values() for value in state.values())]
+    tensors += [*held(run.optimizer), *(value for state in run.optimizer.state.values() for value in state.values())]
     numbers = [value for group in run.optimizer.param_groups for name, value in group.items() if name != "params"]
     return [
         run.loss_fn,
         run.optimizer,
         *modules,
         *[module.training for module in modules],
-        *[hook for hooks in _hooks(modules, run.optimizer, _held(run)) for hook in (hooks or {}).values()],
+        *[hook for hooks in _hooks(modules, run.optimizer) for hook in (hooks or {}).values()],
         *tensors,
         *[tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)],
         *[tensor.requires_grad for tensor in tensors if isinstance(tensor, Tensor)],
@@ -182,21 +177,13 @@ def _things(run: Run) -> list[object]:
     ]
 
 
-def _hooks(
-    modules: Sequence[nn.Module], optimizer: optim.Optimizer, parameters: Sequence[Tensor]
-) -> Iterator[Mapping[int, object] | None]:
+def _hooks(modules: Sequence[nn.Module], optimizer: optim.Optimizer) -> Iterator[Mapping[int, object] | None]:
     """All hooks that run in a step."""
     names = [f"_{when}_hooks" for when in ("forward_pre", "forward", "backward_pre", "backward")]  # torch has no others
     yield from (getattr(module, name) for module in modules for name in names)
-    for parameter in parameters:
+    for parameter in held(optimizer):
         yield from (parameter._backward_hooks, parameter._post_accumulate_grad_hooks)  # noqa: SLF001  # as above
     yield from (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)  # noqa: SLF001  # as above
-
-
-def _held(run: Run) -> list[Tensor]:
-    """What the optimizer steps."""
-    assert run.optimizer is not None, "as above"
-    return [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
 
 
 def _check_output(run: Run, output: object) -> None:
@@ -212,7 +199,7 @@ def _check_output(run: Run, output: object) -> None:
 
 def _check_gradients(run: Run) -> None:
     """Refuse gradients of something else: a replay would neither add to them nor clear them."""
-    if any(parameter.grad is not None for parameter in _held(run)):
+    if any(True for _ in gradients(run)):
         raise OptimizerRefused(
             f"there are gradients before the step in {run.where}, and capture is True",
             allowed="no gradients between two steps",

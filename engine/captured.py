@@ -11,12 +11,13 @@ from typing import Any
 from attrs import frozen
 from torch import Tensor, nn, optim
 
-from engine.actions import TORCHS_ZERO_GRAD
+from engine.actions import clears_as_torch_does
 from engine.capture import INSIDE
 from engine.closure import needs_closure
 from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.listeners import Listener
 from engine.metrics import Metrics
+from engine.run import held
 from states import Machine, State
 from states.errors import shown
 from states.names import is_stop, name_of
@@ -119,15 +120,15 @@ def _check_optimizer(optimizer: optim.Optimizer) -> None:
 
 def _check_clearing(model: nn.Module, optimizer: optim.Optimizer) -> None:
     """Refuse gradients that stay when those of the optimizer are dropped: a replay would add to none of them."""
-    name, held = type(optimizer).__name__, {id(p) for group in optimizer.param_groups for p in group["params"]}
-    left = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
+    name, stepped = type(optimizer).__name__, set(map(id, held(optimizer)))
+    left = [path for path, p in model.named_parameters() if p.requires_grad and id(p) not in stepped]
     if left:
         raise OptimizerRefused(
             f"capture is True, and {name} does not hold {left[0]}, which requires a gradient",
             allowed="an optimizer with all parameters of the model that require a gradient",
             instead="freeze the others (parameter.requires_grad_(False)), or leave capture out",
         )
-    if type(optimizer).zero_grad is not TORCHS_ZERO_GRAD or "zero_grad" in vars(optimizer):
+    if not clears_as_torch_does(optimizer):
         raise OptimizerRefused(
             f"capture is True, and {name} has a zero_grad of its own",
             allowed="optimizers with torch's own zero_grad, which sets gradients to None",

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn, optim
 
 from engine.errors import ArgumentRefused, LoaderRefused, OptimizerRefused
+from engine.run import held
 from states.errors import shown, typed
 
 
@@ -109,8 +110,8 @@ def check_optimizer(model: nn.Module, optimizer: object) -> None:
     """Refuse an optimizer that is missing, is a class, or holds none of the model's parameters."""
     if not isinstance(optimizer, optim.Optimizer):
         raise _no_optimizer(optimizer)
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in held for p in model.parameters()):
+    stepped = set(map(id, held(optimizer)))
+    if not any(id(p) in stepped for p in model.parameters()):
         raise OptimizerRefused(
             f"{type(optimizer).__name__} holds none of the parameters of {type(model).__name__}",
             allowed="an optimizer of this model's parameters",

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from torch import Tensor, optim
 
 from engine.errors import OptimizerRefused
-from engine.run import Do, Run, gradients
+from engine.run import Do, Run, gradients, held
 from states import Trigger
 
 
@@ -87,7 +87,7 @@ class Closing:
         assert run.optimizer is not None, "an optimizer that needs a closure is there"
         self._check_gradients(run)
         first, output, fresh = run.loss, run.output, True
-        parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+        parameters = held(run.optimizer)
         made_at = list(map(_version, parameters))
 
         def closure() -> Tensor:

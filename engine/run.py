@@ -95,10 +95,10 @@ class Run:
     # was gone, the state tells.
     ways: deque[tuple[Transition, ...]] = field(factory=lambda: deque(maxlen=REMEMBERED))
 
-    # Whether no other device computes: without an accelerator, nobody looks where a batch is.
-    one_device: bool = False
     # Whether a batch must be a pair; not so where the user's own forward unpacks it.
     pairs_only: bool = True
+    # Whether no other device computes: without an accelerator, nobody looks where a batch is.
+    one_device: bool = False
     # Ours alone: the open iterator, the accumulated metrics, the modes to put back, the stops asked for,
     # and who has not heard the last end yet.
     iterator: Iterator[Any] | None = None
@@ -236,9 +236,13 @@ def held_by(parent: Run, machine: Machine) -> Run:
 
 def gradients(run: Run) -> Iterator[Tensor]:
     """The gradients that there are: of what the optimizer holds, or of the model where the engine has none."""
-    optimizer = run.optimizer
-    groups = [run.model.parameters()] if optimizer is None else [group["params"] for group in optimizer.param_groups]
-    return (parameter.grad for group in groups for parameter in group if parameter.grad is not None)
+    parameters = run.model.parameters() if run.optimizer is None else held(run.optimizer)
+    return (parameter.grad for parameter in parameters if parameter.grad is not None)
+
+
+def held(optimizer: optim.Optimizer) -> list[Tensor]:
+    """The parameters that an optimizer steps, group by group."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def release(run: Run) -> None:
