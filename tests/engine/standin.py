@@ -9,7 +9,23 @@ from attrs import define, field
 from torch import Tensor, nn, optim
 from torch.utils._pytree import tree_leaves
 
+from engine import Engine
 from engine.cuda import Cuda
+from states import Event, Guard
+from tests.engine.tools import small_model
+
+
+# What may not be heard or asked inside of a captured step.
+NO_EVENT = (
+    Event.FORWARD_END,
+    Event.LOSS_BEGIN,
+    Event.LOSS_END,
+    Event.BACKWARD_BEGIN,
+    Event.BACKWARD_END,
+    Event.STEP_BEGIN,
+    Event.STEP_END,
+)
+NO_GUARD = (Guard.SKIP_BACKWARD, Guard.ACCUMULATE, Guard.SKIP_STEP, Guard.SKIP_ZERO_GRAD)
 
 
 @define(eq=False)
@@ -61,3 +77,23 @@ class Standin(Cuda):
         yield from self.model.state_dict().values()
         for state in self.optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def sgd(model: nn.Module, **more: Any) -> optim.SGD:
+    """An optimizer whose step could be captured."""
+    return optim.SGD(model.parameters(), **{"lr": torch.tensor(0.1), "momentum": 0.5, "fused": True, **more})
+
+
+def engine_of(*callbacks: object, capture: bool = True, model: nn.Module | None = None, **more: Any) -> Engine:
+    """An engine that captures on the CPU, or its twin that does not."""
+    model = small_model() if model is None else model
+    optimizer = more.pop("optimizer", None) or sgd(model)
+    engine = Engine(model, nn.MSELoss(), optimizer, list(callbacks), capture=capture, **more)
+    engine._cuda = Standin(model, optimizer)
+    return engine
+
+
+def noisy_model() -> nn.Module:
+    """Buffers that move and dropout, which draws: what a recording did too often would show."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))

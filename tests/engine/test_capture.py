@@ -1,70 +1,35 @@
-"""Is a captured training the one that it would have been, and is refused what a capture would pass over in silence?
+"""Is a captured training the one that it would have been, also after a fault?  What is refused is in `test_captured`.
 
 A stand-in records and replays on the CPU; what only a GPU shows is in `test_gpu`.
 """
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import pytest
 import torch
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
-from engine import Action, Callback, Engine, Outcome, Run, loss_from, output_from
-from engine.capture import INSIDE, SHAPES, WARM
-from engine.captured import Inside, check_capture
+from engine import Callback, Engine, Outcome, Run
+from engine.capture import SHAPES, WARM
 from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
 from engine.metrics import Metrics
-from states import TRAINING, Event, Guard, Machine, State, Transition, Trigger
+from states import Event, Guard
 from states.names import name_of
 from states.walk import Plan
 from tests.engine.recording import Heard, counters_of, expected, hearings
-from tests.engine.standin import Standin
+from tests.engine.standin import NO_EVENT, NO_GUARD, Standin, engine_of, noisy_model, sgd
 from tests.engine.test_invariants import real_plans
-from tests.engine.tools import Batch, answers, batches, changed, hears, refuses, same, small_model, weights_of
+from tests.engine.tools import Batch, batches, hears, refuses, same, small_model, weights_of
 from tests.states.strategies import Script, scripts
-
-
-NO_EVENT = (
-    Event.FORWARD_END,
-    Event.LOSS_BEGIN,
-    Event.LOSS_END,
-    Event.BACKWARD_BEGIN,
-    Event.BACKWARD_END,
-    Event.STEP_BEGIN,
-    Event.STEP_END,
-)
-NO_GUARD = (Guard.SKIP_BACKWARD, Guard.ACCUMULATE, Guard.SKIP_STEP, Guard.SKIP_ZERO_GRAD)
-
-
-def sgd(model: nn.Module, **more: Any) -> optim.SGD:
-    """An optimizer whose step could be captured."""
-    return optim.SGD(model.parameters(), **{"lr": torch.tensor(0.1), "momentum": 0.5, "fused": True, **more})
-
-
-def engine_of(*callbacks: object, capture: bool = True, model: nn.Module | None = None, **more: Any) -> Engine:
-    """An engine that captures on the CPU, or its twin that does not."""
-    model = small_model() if model is None else model
-    optimizer = more.pop("optimizer", None) or sgd(model)
-    engine = Engine(model, nn.MSELoss(), optimizer, list(callbacks), capture=capture, **more)
-    engine._cuda = Standin(model, optimizer)
-    return engine
 
 
 def drawing_model() -> nn.Module:
     """Dropout draws: one time too many would show."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.3), nn.Linear(2, 1))
-
-
-def noisy_model() -> nn.Module:
-    """Buffers that move and dropout, which draws: what a recording did too often would show."""
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
 
 
 def both(work: Callable[[Engine], Any], *make: Callable[[], object], model: Callable[[], nn.Module]) -> list[Engine]:
@@ -318,6 +283,33 @@ def test_evaluation_and_prediction_are_not_captured() -> None:
     assert engine._cuda.log == []
 
 
+def test_the_outputs_that_somebody_keeps_stay_as_they_were() -> None:
+    """Metrics that keep outputs, and callbacks, in whatever the model gives."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_model()
+
+        def forward(self, inputs: Tensor) -> dict[str, Any]:
+            output = self.inner(inputs)
+            return {"output": output, "all": [output * 2]}
+
+    kept: list[Any] = []
+    model = Both()
+    engine = Engine(model, lambda output, targets: (output["output"] - targets).square().mean(), sgd(model))
+    engine.capture, engine._cuda = True, Standin(model, engine.optimizer)
+
+    @engine.on("batch_end")
+    def keep(run: Run) -> None:
+        kept.append((run.output["output"], run.output["output"].clone(), run.output.pop("all")[0]))
+
+    engine.fit(batches(8))
+    assert "replay" in engine._cuda.log
+    assert all(torch.equal(output, copy) and torch.equal(output * 2, twice) for output, copy, twice in kept)
+    assert len({output.data_ptr() for output, _, _ in kept}) == 8
+
+
 # --- After a fault ----------------------------------------------------------------------------------------------------
 
 
@@ -375,122 +367,6 @@ def test_gradients_of_a_recording_that_failed_are_cleared_for_nothing_ever_compu
     assert engine.fit(batches(6)).updates == 6
 
 
-# --- Refused before the first batch -----------------------------------------------------------------------------------
-
-
-def refused(engine: Engine, *phrases: str, kind: type[Any] = ArgumentRefused) -> None:
-    """Refused, and nothing has begun."""
-    before = weights_of(engine.model)
-    with refuses(kind, "capture is True", *phrases):
-        engine.fit(batches(2))
-    assert engine.last_run is None
-    assert same(before, weights_of(engine.model))
-
-
-@pytest.mark.parametrize("event", NO_EVENT)
-def test_who_hears_an_event_inside_is_refused_by_name(event: Event) -> None:
-    refused(engine_of(hears(name_of(event), print)), f"Hears hears {name_of(event)}", "batch_end")
-
-
-@pytest.mark.parametrize("guard", NO_GUARD)
-def test_who_answers_a_guard_inside_is_refused_by_name(guard: Guard) -> None:
-    refused(engine_of(answers(name_of(guard), lambda run: False)), f"Answers answers {name_of(guard)}")
-
-
-class Loud(Metrics):
-    """Not the engine's own."""
-
-
-def test_another_metrics_may_read_more_than_the_loss_and_is_refused() -> None:
-    refused(engine_of(Loud({})), "Loud hears loss_end")
-
-
-@pytest.mark.parametrize("state", INSIDE)
-def test_an_action_of_the_users_inside_is_refused_by_name(state: State) -> None:
-    action = {
-        State.FORWARD: output_from(lambda run: run.model(run.inputs)),
-        State.LOSS: loss_from(lambda run: run.output.sum()),
-    }
-    own = action.get(state, lambda run: INSIDE[state])
-    refused(engine_of(actions={state: own}), f"actions replaces {name_of(state)}")
-
-
-def test_an_action_of_the_users_outside_is_taken() -> None:
-    seen: list[int] = []
-
-    def close(run: Run) -> Enum:
-        seen.append(run.updates)
-        return Trigger.NO_VALIDATION
-
-    engine = engine_of(actions={State.CLOSE: Action(close, (Trigger.NO_VALIDATION, Trigger.VALIDATION_DUE))})
-    engine.fit(batches(5))
-    assert seen == [5]
-    assert "replay" in engine._cuda.log
-
-
-class Clip(Enum):
-    CLIP = "clip"
-    CLIPPED = "clipped"
-
-
-def clipping() -> Machine:
-    """A state between AVERAGE and STEP."""
-    rows = []
-    for row in TRAINING.rows:
-        if row.source is State.AVERAGE:
-            rows += [
-                evolve(row, dest=Clip.CLIP, heard=()),
-                Transition(Clip.CLIP, Clip.CLIPPED, None, State.STEP, heard=row.heard),
-            ]
-        else:
-            rows.append(row)
-    return changed(rows=rows)
-
-
-def test_the_outputs_that_somebody_keeps_stay_as_they_were() -> None:
-    """Metrics that keep outputs, and callbacks, in whatever the model gives."""
-
-    class Both(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = small_model()
-
-        def forward(self, inputs: Tensor) -> dict[str, Any]:
-            output = self.inner(inputs)
-            return {"output": output, "all": [output * 2]}
-
-    kept: list[Any] = []
-    model = Both()
-    engine = Engine(model, lambda output, targets: (output["output"] - targets).square().mean(), sgd(model))
-    engine.capture, engine._cuda = True, Standin(model, engine.optimizer)
-
-    @engine.on("batch_end")
-    def keep(run: Run) -> None:
-        kept.append((run.output["output"], run.output["output"].clone(), run.output.pop("all")[0]))
-
-    engine.fit(batches(8))
-    assert "replay" in engine._cuda.log
-    assert all(torch.equal(output, copy) and torch.equal(output * 2, twice) for output, copy, twice in kept)
-    assert len({output.data_ptr() for output, _, _ in kept}) == 8
-
-
-def test_an_output_of_which_no_copy_can_be_made_is_refused() -> None:
-    class Wrapped:
-        def __init__(self, logits: Tensor) -> None:
-            self.logits = logits
-
-    class Wrapping(nn.Linear):
-        def forward(self, inputs: Tensor) -> Any:
-            return Wrapped(super().forward(inputs))
-
-    model = Wrapping(2, 1)
-    engine = Engine(model, lambda output, targets: (output.logits - targets).square().mean(), sgd(model), capture=True)
-    engine._cuda = Standin(model, engine.optimizer)
-    with refuses(ArgumentRefused, "the model gives", "Wrapped", "capture is True", "tensors and numbers"):
-        engine.fit(batches(8))
-    assert engine.last_run.updates == WARM
-
-
 def test_the_current_stream_waits_for_a_first_step_that_fails_too() -> None:
     def fail(output: Tensor, targets: Tensor) -> Tensor:
         raise KeyboardInterrupt
@@ -500,88 +376,6 @@ def test_the_current_stream_waits_for_a_first_step_that_fails_too() -> None:
     with pytest.raises(KeyboardInterrupt):
         engine.fit(batches(1))
     assert engine._cuda.log == ["beside", "join"]
-
-
-def test_parameters_that_the_optimizer_does_not_hold_are_refused_by_name() -> None:
-    model = noisy_model()
-    engine = Engine(model, nn.MSELoss(), sgd(model[0]), capture=True)
-    engine._cuda = Standin(model, engine.optimizer)
-    refused(engine, "does not hold 1.weight", "freeze the others", kind=OptimizerRefused)
-    for parameter in model[1:].parameters():
-        parameter.requires_grad_(requires_grad=False)
-    engine.fit(batches(1))
-
-
-def test_a_zero_grad_of_ones_own_is_refused() -> None:
-    engine = engine_of()
-    engine.optimizer.zero_grad = lambda: None
-    refused(engine, "has a zero_grad of its own", "leave capture out", kind=OptimizerRefused)
-
-
-def test_a_machine_that_goes_another_way_is_refused() -> None:
-    clip = {Clip.CLIP: Action(lambda run: Clip.CLIPPED, (Clip.CLIPPED,))}
-    refused(engine_of(machine=clipping(), actions=clip), "does not go from average straight to step")
-
-
-def test_a_machine_without_one_of_the_states_is_refused_when_it_is_run() -> None:
-    (average,) = TRAINING.rows_from(State.AVERAGE)
-    rows = [
-        evolve(row, dest=State.STEP, heard=average.heard) if row.dest is State.AVERAGE else row
-        for row in TRAINING.rows
-        if row is not average
-    ]
-    engine = engine_of(machine=changed(rows=rows))
-    assert engine.prove()
-    refused(engine, "does not go from backward straight to average")
-
-
-class Mine(Enum):
-    SKIP_FORWARD = "skip_forward"
-    STOP_SOON = "stop_soon"
-
-
-def with_row_before(row: Transition, source: State) -> Machine:
-    """TRAINING with one more row, before those of a state."""
-    at = next(index for index, other in enumerate(TRAINING.rows) if other.source is source)
-    return changed(rows=[*TRAINING.rows[:at], row, *TRAINING.rows[at:]])
-
-
-def test_a_machine_that_comes_to_a_step_from_elsewhere_is_refused() -> None:
-    row = Transition(State.BATCH, None, Mine.SKIP_FORWARD, State.LOSS, heard=(Event.LOSS_BEGIN,))
-    refused(engine_of(machine=with_row_before(row, State.BATCH)), "comes to loss from batch, too")
-
-
-def test_a_machine_that_can_stop_inside_is_refused() -> None:
-    (like, *_) = TRAINING.rows_from(State.LOSS)
-    engine = engine_of(machine=with_row_before(evolve(like, guard=Mine.STOP_SOON), State.LOSS))
-    refused(engine, "run.stop answers stop_soon")
-
-
-OPTIMIZERS: dict[str, Callable[[nn.Module], optim.Optimizer]] = {
-    "fused=True": lambda model: sgd(model, fused=False),
-    "capturable=True": lambda model: optim.Adam(model.parameters(), lr=torch.tensor(0.1)),
-    "Adagrad": lambda model: optim.Adagrad(model.parameters(), fused=True),
-    "LBFGS": lambda model: optim.LBFGS(model.parameters()),
-    "lr is 0.1": lambda model: sgd(model, lr=0.1),
-    "torch.tensor(0.1, device='cpu')": lambda model: sgd(model, lr=0.1),
-}
-
-
-@pytest.mark.parametrize("phrase", OPTIMIZERS)
-def test_an_optimizer_whose_step_cannot_be_captured_is_refused(phrase: str) -> None:
-    model = small_model()
-    refused(engine_of(model=model, optimizer=OPTIMIZERS[phrase](model)), phrase, kind=OptimizerRefused)
-
-
-def test_an_lr_that_lies_elsewhere_than_the_parameters_is_refused() -> None:
-    optimizer = optim.SGD([nn.Parameter(torch.zeros(1, device="meta"))], lr=torch.tensor(0.25), fused=True)
-    with refuses(OptimizerRefused, "lr is tensor(0.2500)", "lr=torch.tensor(0.25, device='meta')"):
-        check_capture(TRAINING, {}, (), nn.Linear(1, 1), optimizer)
-
-
-def test_a_model_that_is_not_on_a_gpu_is_refused() -> None:
-    model = small_model()
-    refused(Engine(model, nn.MSELoss(), sgd(model), capture=True), "the model is on cpu", "for a model on cuda")
 
 
 # --- Refused when it is seen ------------------------------------------------------------------------------------------
@@ -613,7 +407,18 @@ def test_gradients_of_something_else_are_refused() -> None:
         engine.fit(batches(6))
 
 
-def test_the_events_and_guards_inside_are_those_that_the_table_has_there() -> None:
-    inside = Inside.of(TRAINING)
-    assert inside.events == NO_EVENT
-    assert tuple(dict.fromkeys(inside.guards)) == NO_GUARD
+def test_an_output_of_which_no_copy_can_be_made_is_refused() -> None:
+    class Wrapped:
+        def __init__(self, logits: Tensor) -> None:
+            self.logits = logits
+
+    class Wrapping(nn.Linear):
+        def forward(self, inputs: Tensor) -> Any:
+            return Wrapped(super().forward(inputs))
+
+    model = Wrapping(2, 1)
+    engine = Engine(model, lambda output, targets: (output.logits - targets).square().mean(), sgd(model), capture=True)
+    engine._cuda = Standin(model, engine.optimizer)
+    with refuses(ArgumentRefused, "the model gives", "Wrapped", "capture is True", "tensors and numbers"):
+        engine.fit(batches(8))
+    assert engine.last_run.updates == WARM
