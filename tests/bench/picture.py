@@ -31,7 +31,7 @@ ROW, BAR, TITLE, AXIS, TOP = 25, 15, 40, 34, 62
 LEAST, MOST = 0.3, 1000.0
 MARKS = (1, 10, 100, 1000)
 # About how wide a letter is, for what must not run through words.
-LETTER = 7.5
+LETTER = 8.5
 
 
 def made(results: Results) -> str:
