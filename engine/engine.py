@@ -1,11 +1,9 @@
 """What do people hold in their hands?  The engine: a model, what trains it, and everyone who listens."""
 
-import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from os import PathLike
-from threading import RLock
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -18,7 +16,7 @@ from engine.check import check_askings, check_count, check_length, check_loader,
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
-from engine.errors import ArgumentRefused, EngineBusy
+from engine.errors import ArgumentRefused
 from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation, uses_optimizer
 from engine.listeners import (
     Answer,
@@ -40,14 +38,12 @@ from engine.prepare import Kit, Preparation
 from engine.registry import Registry
 from engine.run import Run
 from engine.suggest import suggestions
+from engine.turns import Turns
 from engine.vocabulary import Vocabulary
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove
 from states.errors import shown
 from states.walk import Plan, Reporting, script
 
-
-logger = logging.getLogger("stateloop")
-logger.addHandler(logging.NullHandler())
 
 Loader = Iterable[Any]
 LossFunction = Callable[[Any, Any], Tensor]
@@ -117,11 +113,8 @@ class Engine:
     _cuda: Cuda = field(init=False, factory=Cuda)
     # Everyone who hears or answers.
     _registry: Registry = field(init=False)
-    # The run that goes on now, and the outermost one that began last.
-    _active: Run | None = field(init=False, default=None)
-    _last_run: Run | None = field(init=False, default=None)
-    # Held by the thread that runs it: a model cannot be in two modes at once.
-    _lock: Any = field(init=False, factory=RLock)  # threading's RLock is no type
+    # The runs that go on now.
+    _turns: Turns = field(init=False, factory=Turns)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what could not work, then register the callbacks."""
@@ -165,7 +158,7 @@ class Engine:
             Exception: whatever an action, a callback, a guard or a loader raises, unchanged, with a note that names
                 the state and the last transitions.  `engine.last_run` is the failed run.
         """
-        self._refuse_second_training()
+        self._turns.refuse_second("fit")
         check_length(epochs, max_updates, start_epoch)
         check_max_updates(self.machine, self.actions, max_updates)
         check_loader("train_loader", train_loader)
@@ -345,7 +338,7 @@ class Engine:
     @property
     def last_run(self) -> Run | None:
         """The run that began last, also if it failed."""
-        return self._last_run
+        return self._turns.last
 
     def prove(self) -> Proof:
         """Prove the machine together with what the actions declare."""
@@ -403,17 +396,9 @@ class Engine:
         self._warn_if_active("added", level=4)
 
     def _warn_if_active(self, done: str, level: int) -> None:
-        if self._active is not None:
+        if self._turns.runs:
             text = f"a callback was {done} while a run goes on: it takes effect at the next run"
             warnings.warn(text, stacklevel=level)
-
-    def _refuse_second_training(self) -> None:
-        if self._active is not None:
-            raise EngineBusy(
-                f"fit was called while the engine is in {self._active.where}",
-                allowed="one training at a time for each engine",
-                instead="return from the callback first, or make a second Engine for the other model",
-            )
 
     def _check_machines(self) -> None:
         mine = (self.machine, *self.machine.within)
@@ -458,30 +443,23 @@ class Engine:
 
     def _go(self, run: Run, *more: object, trains: bool = False) -> Run:
         """Run a machine from its initial state to the end."""
-        extra = [listen(callback, self._registry.vocabulary, ()) for callback in more]
-        listeners = self._registry.arranged(*extra)
-        ready = Preparation(self._kit, listeners, run.tallies, trains=trains)
-        for machine in (run.machine, *(() if run.valid_loader is None else run.machine.within)):
-            ready.prepared(machine)  # what fails in here has not begun
-        with self._active_for(run), self._compiled.watched() if self.compile else nullcontext():
+        ready = self._prepared(run, *more, trains=trains)
+        with self._taken(run):
             ready.drive(run)
         return run
 
-    @contextmanager
-    def _active_for(self, run: Run) -> Iterator[None]:
-        if not self._lock.acquire(blocking=False):
-            raise EngineBusy(
-                f"a run of {run.machine.name} was asked for while another thread runs this engine",
-                allowed="one thread at a time for each engine",
-                instead="wait for the other thread, or make a second Engine with a copy of the model",
-            )
-        outer = self._active
-        try:
-            self._active = run
-            if outer is None:
-                self._last_run = run
-            yield
-        finally:
-            self._active = outer
-            self._lock.release()
-            logger.info("%s: %s", run.machine.name, run.outcome.value)
+    def _prepared(self, run: Run, *more: object, trains: bool = False) -> Preparation:
+        """All that a run needs; what fails in here has not begun."""
+        extra = [listen(callback, self._registry.vocabulary, ()) for callback in more]
+        ready = Preparation(self._kit, self._registry.arranged(*extra), run.tallies, trains=trains)
+        for machine in (run.machine, *(() if run.valid_loader is None else run.machine.within)):
+            ready.prepared(machine)
+        return ready
+
+    def _taken(self, run: Run) -> ExitStack:
+        """What is open as long as a run goes on."""
+        with ExitStack() as opening:
+            opening.enter_context(self._turns.taken(run))
+            if self.compile:
+                opening.enter_context(self._compiled.watched())
+            return opening.pop_all()
