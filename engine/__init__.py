@@ -11,6 +11,8 @@
 #   link        rows, actions and listeners put together; asking makes the guards
 #   loop        the loop that this comes to, as Python; code writes it down
 #   drive       how a run goes, and how it dies
+#   steps       one transition at a time; reports and openrun: a loop of the user's own; outoforder: what is wrong there
+#   turns       which runs of an engine go on now
 #   metrics     mean loss and metrics: meter adds them up
 #   outputs, dryrun, outcome, errors, suggest    one subject each
 #   callbacks/  callbacks that come with the engine
@@ -30,21 +32,25 @@ if TYPE_CHECKING:
     from engine.engine import Engine as Engine
     from engine.errors import Refused as Refused
     from engine.listeners import Callback as Callback
+    from engine.openrun import OpenRun as OpenRun
     from engine.outcome import Outcome as Outcome
     from engine.outcome import Tally as Tally
     from engine.outcome import Verdict as Verdict
     from engine.run import Run as Run
     from states import State as State
+    from states import Trigger as Trigger
 
 _HOMES = {
     "Action": "engine.actions",
     "Callback": "engine.listeners",
     "Engine": "engine.engine",
+    "OpenRun": "engine.openrun",
     "Outcome": "engine.outcome",
     "Refused": "engine.errors",
     "Run": "engine.run",
     "State": "states",
     "Tally": "engine.outcome",
+    "Trigger": "states",
     "Verdict": "engine.outcome",
     "loss_from": "engine.actions",
     "output_from": "engine.actions",

@@ -61,7 +61,7 @@ class Asker:
         return self._ask_skip(row, guard, answers) if answers else None
 
     def _ask_skip(self, row: Transition, guard: Enum, answers: Sequence[tuple[str, Answer]]) -> Ask:
-        tallied = [(answer, self._tally(guard, who, row)) for who, answer in answers]
+        tallied = [(answer, self.tally(guard, who, row)) for who, answer in answers]
 
         def ask(run: Run) -> bool:
             for answer, tally in tallied:
@@ -75,7 +75,8 @@ class Asker:
 
         return Ask(ask, name_of(guard), tuple(who for who, _ in answers))
 
-    def _tally(self, guard: Enum, who: str, row: Transition) -> Tally:
+    def tally(self, guard: Enum, who: str, row: Transition) -> Tally:
+        """Where the skips of one callback by one guard are counted."""
         if (guard, who) not in self._tallied:
             self._tallied[guard, who] = Tally(guard, who, row)
             self.tallies.append(self._tallied[guard, who])

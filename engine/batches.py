@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 import torch
+from attrs import frozen
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -21,6 +22,23 @@ from states.errors import typed
 _BATCH_READY = Trigger.BATCH_READY
 _DRY = object()
 _PAIR = (tuple, list)
+
+
+@frozen
+class NoLoader:
+    """In the place of a loader that was not given: the user's own loop says which one, when it draws."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Nothing can be drawn."""
+        raise self.refused()
+
+    def refused(self) -> LoaderRefused:
+        """The error for one who draws all the same."""
+        return LoaderRefused(
+            "no train_loader was given to engine.start",
+            allowed="any iterable of batches",
+            instead="write engine.start(train_loader, ...), or run.each_batch(train_loader) in a loop of your own",
+        )
 
 
 def begin(run: Run) -> Iterator[Any]:

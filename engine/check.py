@@ -14,12 +14,12 @@ from states.errors import shown, typed
 MANY = 10**9
 
 
-def check_length(epochs: int | None, max_updates: object, start_epoch: int) -> None:
-    """Refuse epochs and updates that are no whole numbers, a run without an end, and one that is over already."""
+def check_length(epochs: int | None, max_updates: object, start_epoch: int, *, endless: bool = False) -> None:
+    """Refuse what are no whole numbers, a run that is over already, and one without an end (it may be *endless*)."""
     check_count("epochs", epochs, may_be_none=True)
     check_count("max_updates", max_updates, may_be_none=True)
     check_count("start_epoch", start_epoch)
-    if epochs is None and max_updates is None:
+    if epochs is None and max_updates is None and not endless:
         raise ArgumentRefused(
             "epochs is None and max_updates is None: the run would have no end",
             allowed="a number for one of them",

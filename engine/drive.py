@@ -39,20 +39,21 @@ def follow(run: Run, linked: Linked) -> None:
     while here.groups:
         group = here.groups[0]
         if here.action is not None:
-            group = _reported(run, here, here.action.do(run))
+            group = reported(run, here, here.action.do(run))
             for happening in group.first:
                 happening.do(run)
         for row in group.rows:  # the one that breaks the loop is taken
             if row.ask is None or row.ask.do(run):
                 break
-        run.ways.append((row.transition,))
+        run.ways.append(row.way)
         run.state = row.transition.dest
         for happening in row.heard:
             happening.do(run)
         here = row.dest
 
 
-def _reported(run: Run, here: LinkedState, trigger: object) -> LinkedGroup:
+def reported(run: Run, here: LinkedState, trigger: object) -> LinkedGroup:
+    """The rows that compete for what the action of a state reported."""
     for group in here.groups:
         if group.trigger is trigger:
             return group
@@ -69,7 +70,7 @@ def unexpected(run: Run, trigger: object, *allowed: Enum) -> TriggerRefused:
     )
 
 
-def die(run: Run, linked: Linked, error: BaseException, loop: Callable[[Run], None]) -> None:
+def die(run: Run, linked: Linked, error: BaseException, loop: Callable[[Run], None] | None = None) -> None:
     """End a run by an exception.
 
     Those open hear `exception`, then the machine's outermost end, once, last; a run that another holds is silent, for
@@ -110,7 +111,7 @@ def _hear_all(run: Run, left: Iterable[Hear]) -> None:
             run.errors.append(later)
 
 
-def _line(error: BaseException, loop: Callable[[Run], None]) -> str:
+def _line(error: BaseException, loop: Callable[[Run], None] | None) -> str:
     """The line of a loop that raised: until Python 3.13, a traceback that ends a program does not show it."""
     code = getattr(loop, "__code__", None)  # where the table is followed there is none
     lines = (

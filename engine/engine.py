@@ -1,23 +1,34 @@
 """What do people hold in their hands?  The engine: a model, what trains it, and everyone who listens."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from enum import Enum
+from functools import partial
 from os import PathLike
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from attrs import define, evolve, field, setters
 from torch import Tensor, nn, optim
 
+from engine.batches import NoLoader
 from engine.captured import check_capture
 from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused
-from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation, uses_optimizer
+from engine.fitting import (
+    Given,
+    check_actions,
+    check_loss,
+    check_max_updates,
+    check_mine,
+    check_validation,
+    uses_optimizer,
+)
 from engine.listeners import (
     Answer,
     Filter,
@@ -32,10 +43,12 @@ from engine.listeners import (
 from engine.loop import source
 from engine.meter import MetricFunction, MetricObject
 from engine.metrics import Metrics, Records
+from engine.openrun import OpenRun
 from engine.outputs import Outputs, joined
 from engine.prefetch import Prefetch, check_prefetch
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
+from engine.reports import PLAIN
 from engine.run import Run
 from engine.suggest import suggestions
 from engine.turns import Turns
@@ -45,10 +58,14 @@ from states.errors import shown
 from states.walk import Plan, Reporting, script
 
 
+if TYPE_CHECKING:
+    from engine.outcome import Tally
+
 Loader = Iterable[Any]
 LossFunction = Callable[[Any, Any], Tensor]
 HearFunction = TypeVar("HearFunction", bound=Hear)
 AnswerFunction = TypeVar("AnswerFunction", bound=Answer)
+AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 def _read_only(given: object) -> object:
@@ -159,22 +176,77 @@ class Engine:
                 the state and the last transitions.  `engine.last_run` is the failed run.
         """
         self._turns.refuse_second("fit")
-        check_length(epochs, max_updates, start_epoch)
-        check_max_updates(self.machine, self.actions, max_updates)
         check_loader("train_loader", train_loader)
+        check_length(epochs, max_updates, start_epoch)
         if valid_loader is not None:
             check_loader("valid_loader", valid_loader)
         check_validation(self.machine, self.actions, who_answers(self._registry.arranged()), valid_loader)
-        machines = (self.machine, *(() if valid_loader is None else self.machine.within))
-        check_loss(machines, self.loss_fn, self.actions)
-        if uses_optimizer(machines, self.actions):
-            check_optimizer(self.model, self.optimizer)
+        self._check_training(max_updates, computes=True, validates=valid_loader is not None)
         if self.capture:
             self._cuda.check(self._device_now(), "capture")
             check_capture(self.machine, self.actions, self._registry.arranged(), self.model, self.optimizer)
-        run = self._run(self.machine, train_loader)
+        run = self._run(Run, self.machine, train_loader)
         run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch
         return self._go(run, trains=True)
+
+    def start(
+        self,
+        train_loader: Loader | None = None,
+        valid_loader: Loader | None = None,
+        epochs: int | None = 1,
+        *,
+        max_updates: int | None = None,
+        start_epoch: int = 0,
+        mine: Collection[Enum] = PLAIN,
+    ) -> OpenRun:
+        """Begin a training that goes on when you say so: one transition at a time, or in a loop of your own.
+
+        `run.advance()` lets the engine do what is due and take one transition.  In a loop of your own,
+        `run.each_epoch`, `run.each_batch` and `run.report` tell the run what your code has done.  Both may be mixed.
+        `with engine.start(...) as run:` ends the run in order, whatever happens; without it, `run.close()` does.
+
+        Args:
+            train_loader: As in `fit`; not needed where `run.each_batch(loader)` is given one.
+            valid_loader: As in `fit`; evaluated where an epoch ends and `run.validate` was not called.
+            epochs: As in `fit`; `None` without *max_updates* is a run that goes on until you leave it.
+            max_updates: As in `fit`.
+            start_epoch: As in `fit`.
+            mine: The states whose work your code does and reports; the engine does that of all others.  By default
+                those of a plain script: forward, loss, backward, step, and what its loops stand for.  `advance` does
+                not look at it.
+
+        Returns:
+            The run.  Nothing has happened yet: it begins with the first transition.
+
+        Raises:
+            Refused: as in `fit`, and for `capture=True`, which replays what would be a transition at a time.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+            >>> with engine.start([(torch.ones(4, 2), torch.zeros(4, 1))] * 2) as run:
+            ...     for transition in run:
+            ...         if transition.events == ("batch_end",):
+            ...             print(run.where)
+        """
+        check_length(epochs, max_updates, start_epoch, endless=True)
+        for name, loader in (("train_loader", train_loader), ("valid_loader", valid_loader)):
+            if loader is not None:
+                check_loader(name, loader)
+        self._check_training(max_updates, computes=train_loader is not None, validates=valid_loader is not None)
+        check_mine(self.machine, mine)
+        if self.capture:
+            raise ArgumentRefused(
+                "engine.start was called on an engine with capture=True",
+                allowed="engine.fit, where a whole step is replayed at once",
+                instead="make an Engine without capture for a run that is taken forward one transition at a time",
+            )
+        make = self._opening(() if valid_loader is None else self.machine.within, mine)
+        run = self._run(make, self.machine, NoLoader() if train_loader is None else train_loader)
+        run.pairs_only = train_loader is not None and run.pairs_only  # a loop of one's own takes a batch as it is
+        run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch
+        return run
 
     def evaluate(self, loader: Loader) -> Run:
         """Compute loss and metrics over a loader; return the run, with `run.metrics`.
@@ -193,7 +265,7 @@ class Engine:
         check_loader("loader", loader)
         machine = self._evaluation
         check_loss((machine,), self.loss_fn, self.actions)
-        run = self._run(machine, loader)
+        run = self._run(Run, machine, loader)
         run.valid_loader = loader  # for what it may hold
         return self._go(run)
 
@@ -209,7 +281,7 @@ class Engine:
         """
         check_loader("loader", loader)
         outputs = Outputs()
-        self._go(self._run(PREDICTION, loader), outputs)
+        self._go(self._run(Run, PREDICTION, loader), outputs)
         return joined(outputs.kept) if outputs.kept else []
 
     def dry_run(
@@ -425,11 +497,20 @@ class Engine:
         parameter = next(self.model.parameters(), None)
         return torch.device(self.device or "cpu") if parameter is None else parameter.device
 
-    def _run(self, machine: Machine, loader: Loader) -> Run:
+    def _check_training(self, max_updates: int | None, *, computes: bool, validates: bool) -> None:
+        """Refuse a training without what its actions need; where *computes*, the engine's own compute the loss."""
+        check_max_updates(self.machine, self.actions, max_updates)
+        machines = (self.machine, *(self.machine.within if validates else ()))
+        if computes or validates:
+            check_loss(machines if computes else self.machine.within, self.loss_fn, self.actions)
+        if uses_optimizer(machines, self.actions):
+            check_optimizer(self.model, self.optimizer)
+
+    def _run(self, make: Callable[..., AnyRun], machine: Machine, loader: Loader) -> AnyRun:
         device = self._device_now()
         if self.prefetch:
             check_prefetch(self.actions, device, self._cuda)
-        return Run(
+        return make(
             machine=machine,
             model=self.model,
             device=device,
@@ -455,6 +536,24 @@ class Engine:
         for machine in (run.machine, *(() if run.valid_loader is None else run.machine.within)):
             ready.prepared(machine)
         return ready
+
+    def _opening(self, held: Iterable[Machine], mine: Collection[Enum]) -> Callable[..., OpenRun]:
+        """What makes a run that is taken forward from outside; what fails in here has not begun."""
+        tallies: list[Tally] = []
+        ready = Preparation(self._kit, self._registry.arranged(), tallies, trains=True)
+        linked = ready.opened(self.machine, mine)
+        for machine in held:
+            ready.prepared(machine)
+        return partial(
+            OpenRun,
+            linked=linked,
+            here=linked.start,
+            turns=self._turns,
+            opening=self._taken,
+            tally=ready.asker.tally,
+            tallies=tallies,
+            given=self.actions,
+        )
 
     def _taken(self, run: Run) -> ExitStack:
         """What is open as long as a run goes on."""

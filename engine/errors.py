@@ -7,6 +7,7 @@ batch is refused there, and nothing is changed; a later fault is raised before t
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from states import Transition, TriggerRefused
 from states.errors import StateloopError
 
 
@@ -68,6 +69,19 @@ class NotNested(Refused):
             allowed="a loop to look at where each cycle is entered at one state and left to the loop around it",
             instead="fit it all the same: its table is followed row by row, more slowly and with the same trace",
         )
+
+
+class OutOfOrder(Refused, TriggerRefused):
+    """The user's own loop reported what cannot have happened there, or goes on without a report that is due.
+
+    Attributes:
+        recent: The last transitions that were taken, newest last.
+    """
+
+    def __init__(self, what: str, *, allowed: str, instead: str, recent: Iterable[Transition]) -> None:
+        self.recent = tuple(recent)
+        rows = "".join(f"\n    {row}" for row in self.recent) or " none yet"
+        super().__init__(what, allowed=allowed, instead=f"{instead}\n  its last transitions:{rows}")
 
 
 class EngineBusy(Refused):

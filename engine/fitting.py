@@ -158,3 +158,19 @@ def uses_optimizer(machines: Sequence[Machine], given: Mapping[Any, object]) -> 
     """Whether the engine's own actions use the optimizer in one of these machines."""
     using = {State.STEP, State.FLUSH, State.ZERO_GRAD, State.CLEAR} - set(given)
     return any(state in using for machine in machines for state in machine.states)
+
+
+def check_mine(machine: Machine, mine: object) -> None:
+    """Refuse what is no state in which the user's own code could do something and report it.
+
+    States of other machines may be among them: one list does for several machines.
+    """
+    known = [*State, *machine.states]
+    wrong = [s for s in mine if s not in known or machine.decides(s)] if isinstance(mine, Collection) else [mine]
+    if isinstance(mine, str) or wrong:
+        acting = [name_of(state) for state in machine.states if machine.rows_from(state) and not machine.decides(state)]
+        raise ArgumentRefused(
+            f"mine has {shown(wrong[0] if wrong else mine)}",
+            allowed=f"a set of states with actions: {', '.join(acting)}",
+            instead="write mine={State.FORWARD, State.LOSS, ...}, or leave it out for those of a plain script",
+        )

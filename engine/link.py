@@ -5,9 +5,10 @@
 # A run is prepared once.  Each state becomes a `LinkedState` that holds its action and, for each trigger that it may
 # report, a `LinkedGroup`: what is heard first, and the `LinkedRow`s to choose from.  All that happens when a row is
 # taken - counters that move, callbacks that hear - is one flat tuple of `Happening`s, in order.  A row whose guard
-# nobody answers is left out.
+# nobody answers is left out, unless the user's own code may come to answer it.
 #
-# Two read what is linked here: `loop` writes it down as the loop that one would have written, and `drive` follows it.
+# Three read what is linked here: `loop` writes it down as the loop that one would have written, `drive` follows it, and
+# `steps` takes one row at a time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +55,12 @@ class LinkedRow:
     ask: Ask | None
     heard: tuple[Happening, ...]
     dest: "LinkedState"
+    # The row as a way of its own, for `run.ways`.
+    way: tuple[Transition] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Make the way once: it is remembered each time that the row is taken."""
+        self.way = (self.transition,)
 
 
 @define(eq=False)
@@ -72,6 +79,8 @@ class LinkedState:
     state: Enum
     action: Action | None = None
     groups: tuple[LinkedGroup, ...] = ()
+    # Whether a run of the user's own loop stands still in it, until the user's code goes on.
+    waits: bool = False
 
 
 @define(eq=False)
@@ -98,8 +107,18 @@ def ears_of(listeners: Iterable[Listener]) -> Ears:
     return ears
 
 
-def link(machine: Machine, actions: Doing, ears: Ears, asker: Asker, *, checked: bool = False) -> Linked:
+def link(
+    machine: Machine, actions: Doing, ears: Ears, asker: Asker, *, checked: bool = False, every: bool = False
+) -> Linked:
     """Link the rows of a machine; if *checked*, pytransitions chooses among the rows of each group.
+
+    Args:
+        machine: The machine.
+        actions: What is done in each state.
+        ears: Who hears each event.
+        asker: Who asks the guards.
+        checked: Whether pytransitions chooses.
+        every: Whether rows are kept whose guard nobody answers.
 
     Cost: well under a millisecond, once per run; some more where pytransitions is asked.
     """
@@ -112,12 +131,23 @@ def link(machine: Machine, actions: Doing, ears: Ears, asker: Asker, *, checked:
         linked = tuple(
             LinkedRow(row, ask, (_end(ends[row]),) if row in ends else _all(machine, ears, row.heard), states[row.dest])
             for row, ask in asked
-            if row.guard is None or ask is not None
+            if every or row.guard is None or ask is not None
         )
         group = LinkedGroup(trigger, first, linked if judge is None else _chosen_by(judge, linked))
         states[source].groups = (*states[source].groups, group)
     deaths = {row.source: ears.get(row.heard[-1], ()) if len(row.heard) > 1 else () for row in machine.deaths}
     return Linked(machine, states[machine.initial], ears.get(Event.EXCEPTION, ()), deaths, ends)
+
+
+def reached(start: LinkedState) -> tuple[LinkedState, ...]:
+    """The states that rows lead to; those behind a guard that nobody answers are not among them."""
+    found, queue = {start.state: start}, [start]
+    while queue:
+        for row in (row for group in queue.pop().groups for row in group.rows):
+            if row.dest.state not in found:
+                found[row.dest.state] = row.dest
+                queue.append(row.dest)
+    return tuple(found.values())
 
 
 def _chosen_by(judge: Checked, rows: Sequence[LinkedRow]) -> tuple[LinkedRow, ...]:

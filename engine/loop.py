@@ -25,7 +25,7 @@ from attrs import define, evolve, field, frozen
 from engine.code import Code, Names, choice
 from engine.drive import unexpected
 from engine.errors import NotNested
-from engine.link import Happening, Linked, LinkedGroup, LinkedRow, LinkedState
+from engine.link import Happening, Linked, LinkedGroup, LinkedRow, LinkedState, reached
 from engine.run import Run
 from states import Transition
 from states.names import name_of
@@ -107,7 +107,7 @@ class _Writer:
 
     def __attrs_post_init__(self) -> None:
         """Look at the graph."""
-        self.states = _reached(self.linked.start)
+        self.states = {at.state: at for at in reached(self.linked.start)}
         self.ways = _ways(self.linked.start, self.states.values())
         self.room = COPIES * len(self.linked.machine.rows)
         if len(self.states) > STATES:
@@ -231,17 +231,6 @@ class _Writer:
     def _constant(self, word: Enum | None) -> str:
         assert word is not None, "a state that reports has triggers"
         return self.names(word.name.upper(), word)
-
-
-def _reached(start: LinkedState) -> dict[Enum, LinkedState]:
-    """The states that rows lead to; those behind a guard that nobody answers are not among them."""
-    reached, queue = {start.state: start}, [start]
-    while queue:
-        for row in (row for group in queue.pop().groups for row in group.rows):
-            if row.dest.state not in reached:
-                reached[row.dest.state] = row.dest
-                queue.append(row.dest)
-    return reached
 
 
 def _ways(start: LinkedState, states: Iterable[LinkedState]) -> dict[Transition, tuple[Transition, ...]]:

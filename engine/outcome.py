@@ -21,6 +21,8 @@ class Outcome(Enum):
 
 # Who is said to have stopped a run when it was asked for by `run.stop`.
 ASKED = "run.stop"
+# Who is said to have skipped what was skipped by `run.skip`.
+SKIPPED = "run.skip"
 
 
 @frozen(repr=False)

@@ -1,6 +1,6 @@
 """What is made ready before a run begins?  What is done in each state, the linked rows, and the loop that drives it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from functools import partial
 
@@ -17,14 +17,14 @@ from engine.cuda import Cuda
 from engine.drive import drive, follow
 from engine.errors import ArgumentRefused, NotNested
 from engine.fitting import Given
-from engine.link import Ears, Linked, ears_of, link
+from engine.link import Ears, Linked, ears_of, link, reached
 from engine.listeners import Listener
 from engine.loop import source
 from engine.outcome import Tally
 from engine.prefetch import Prefetch
 from engine.run import Do, Run, held_by
 from states import EVALUATION, PREDICTION, Guard, Machine, State, Trigger
-from states.names import name_of
+from states.names import is_stop, name_of
 
 
 @frozen(eq=False)
@@ -123,6 +123,21 @@ class Preparation:
         """The rows of a machine, linked to those who act, listen and answer."""
         actions = self.kit.actions(machine, {state: self._hold(machine, state) for state in machine.holds})
         return link(machine, actions, self.ears, self.asker, checked=self.kit.checked)
+
+    def opened(self, machine: Machine, mine: Collection[Enum]) -> Linked:
+        """The rows of a machine, linked for a run that is taken forward from outside.
+
+        Args:
+            machine: The machine.
+            mine: The states whose work the user's code does and reports.
+        """
+        actions = self.kit.actions(machine, {state: self._hold(machine, state) for state in machine.holds})
+        linked = link(machine, actions, self.ears, self.asker, checked=self.kit.checked, every=True)
+        for at in reached(linked.start):
+            guards = (row.transition.guard for group in at.groups for row in group.rows)
+            asks = any(guard is not None and is_stop(guard) for guard in guards)
+            at.waits = asks if at.action is None else at.state in mine
+        return linked
 
     def _prepare(self, machine: Machine) -> tuple[Linked, Callable[[Run], None]]:
         linked = self.linked(machine)

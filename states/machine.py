@@ -5,7 +5,7 @@ from enum import Enum
 from functools import cached_property, partial
 from types import MappingProxyType
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from states.names import OF_THE_EPOCH, Event, State, Trigger, is_stop, name_of
 from states.proof import Proof, examine
@@ -134,4 +134,16 @@ class Machine:
             if state is not self.initial and state not in self.finals
             for end in (self.outermost_end(state),)
             for trigger, dest in ways
+        )
+
+    @cached_property
+    def departures(self) -> tuple[Transition, ...]:
+        """The rows of a run that is left early by the code around it, where no stop can be asked for.
+
+        Whatever is open is abandoned, as in a death; only the outermost end is heard.
+        """
+        return tuple(
+            evolve(row, trigger=Trigger.RUN_LEFT, dest=State.LEFT, heard=row.heard[1:])
+            for row in self.deaths
+            if row.trigger is Trigger.ERROR_RAISED
         )

@@ -33,6 +33,7 @@ class State(Enum):
     DONE = "done"  # ended in order
     FAILED = "failed"  # ended by an exception
     INTERRUPTED = "interrupted"  # ended by Ctrl-C
+    LEFT = "left"  # ended early by the code around it, with a batch open
 
 
 @unique
@@ -61,6 +62,7 @@ class Trigger(Enum):
     VALIDATION_STOPPED = "validation_stopped"  # the whole run was asked to stop in there
     ERROR_RAISED = "error_raised"  # by an action, a callback, a guard or the loader
     INTERRUPT = "interrupt"  # Ctrl-C
+    RUN_LEFT = "run_left"  # the user's own code leaves a run that it takes forward itself, with a batch open
 
 
 @unique

@@ -14,6 +14,7 @@ from engine.drive import drive
 from engine.link import Linked
 from engine.loop import Source, source
 from engine.prepare import Preparation
+from engine.run import Run
 from tests.bench.contenders import FIT, UNMEASURED
 from tests.bench.fake import BATCH, engine
 from tests.bench.results import Part, Table
@@ -61,6 +62,6 @@ def texts(whole: Source) -> Iterator[tuple[str, Source]]:
 
 def run(trained: Engine, linked: Linked, text: Source, number: int) -> None:
     """Fit by this text."""
-    run = trained._run(trained.machine, [BATCH] * number)
+    run = trained._run(Run, trained.machine, [BATCH] * number)
     drive(run, linked, text.compiled())
     assert run.batch_index == number, "not every batch was drawn"

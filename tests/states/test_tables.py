@@ -168,7 +168,7 @@ def test_a_stop_is_asked_before_anything_is_skipped(machine: Machine) -> None:
 
 
 def test_every_built_in_word_is_used() -> None:
-    rows = [row for machine in EVERY for row in (*machine.rows, *machine.deaths)]
+    rows = [row for machine in EVERY for row in (*machine.rows, *machine.deaths, *machine.departures)]
     assert {row.trigger for row in rows} == {*Trigger, None}
     assert {row.guard for row in rows} == {*Guard, None}
     assert {event for row in rows for event in row.events} == set(Event)

@@ -1,0 +1,198 @@
+"""How does a loop of the user's own go over epochs and batches?  `for` loops that report what they stand for.
+
+# Theory of operation
+#
+# `each_epoch` and `each_batch` are generators that report between two of their steps; nothing is done when one is
+# closed.  A `break` is noticed when the code goes on: at the next epoch, at `validate`, or when the run is closed.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from attrs import define
+
+from engine.batches import NoLoader
+from engine.check import check_loader
+from engine.errors import ArgumentRefused
+from engine.fitting import Given, check_loss
+from engine.link import LinkedState
+from engine.outoforder import no_epoch, out_of_order, unfinished
+from engine.reports import ReportedRun
+from states import State, Trigger
+
+
+@define(eq=False, kw_only=True, repr=False)
+class OpenRun(ReportedRun):
+    """A run that the user's own loop takes forward; `engine.start` gives one.
+
+    The user's code computes and reports; the engine hears it, asks the guards and calls the callbacks, as in `fit`.
+
+    Example:
+        >>> import torch
+        >>> from engine import Engine, State, Trigger
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> engine = Engine(model, optimizer=optimizer)
+        >>> batches = [(torch.ones(4, 2), torch.zeros(4, 1))] * 3
+        >>> with engine.start(epochs=2) as run:
+        ...     for epoch in run.each_epoch():
+        ...         for inputs, targets in run.each_batch(batches):
+        ...             output = model(inputs)
+        ...             due = run.report(Trigger.OUTPUT_READY, output=output)
+        ...             loss = torch.nn.functional.mse_loss(output, targets)
+        ...             due = run.report(Trigger.LOSS_READY, loss=loss)
+        ...             loss.backward()
+        ...             if run.report(Trigger.GRADS_READY) is State.STEP:
+        ...                 optimizer.step()
+        ...                 due = run.report(Trigger.WEIGHTS_MOVED)
+        >>> run.updates, run.outcome.name
+        (6, 'COMPLETED')
+    """
+
+    # What the user gave in place of the engine's own actions.
+    given: Given
+    # Where the loop over the batches of this epoch stands between two of them; `None` before it has begun.
+    between: LinkedState | None = None
+
+    def each_epoch(self) -> Iterator[int]:
+        """Begin one epoch after the other, while one is due and no stop is granted; gives `run.epoch`.
+
+        Going on ends the epoch before: the engine flushes an open window and validates, if `start` was given a
+        validation loader and `validate` was not called.  Where the loop over its batches was left by a `break`, it is
+        stopped (`stop_epoch`).
+
+        Raises:
+            OutOfOrder: a batch is open, and something of it was not reported.
+            ArgumentRefused: the machine has no epochs.
+        """
+        while self._next_epoch():
+            yield self.epoch
+
+    def each_batch(self, loader: Iterable[Any] | None = None) -> Iterator[tuple[Any, Any]]:
+        """Draw the batches of this epoch: `(run.inputs, run.targets)`, on the device.
+
+        A batch that is no pair is all inputs; its targets are None.
+        Batches that `skip_batch` skips do not come.  `continue` skips a batch of which nothing was reported yet.
+
+        Args:
+            loader: Any iterable of batches; by default the one that `start` was given.
+
+        Raises:
+            OutOfOrder: no epoch is open, its batches were drawn already, or something of a batch was not reported.
+            LoaderRefused: as in `fit`.
+        """
+        self._open(loader)
+        while self._next_batch():
+            yield self.inputs, self.targets
+
+    def validate(self, loader: Iterable[Any] | None = None) -> Enum:
+        """Report *validation due*: the guards are asked, and the machine that VALIDATE holds runs; the epoch ends.
+
+        Where the run was stopped in this epoch already, nothing is left to validate, and nothing happens.
+
+        Args:
+            loader: What to validate on, this time; by default what `start` was given.
+
+        Returns:
+            The state that the run is in then; the numbers are in `run.metrics`.
+
+        Raises:
+            OutOfOrder: the run is not between the last batch of an epoch and its end.
+            LoaderRefused: there is nothing to validate on.
+        """
+        if self.ended:
+            return self.state
+        given, kept = self.valid_loader if loader is None else loader, self.valid_loader
+        self._check_free()
+        check_loader("loader", given)
+        check_loss(self.machine.within, self.loss_fn, self.given)
+        self._leave_batches()
+        if not self._takes(Trigger.VALIDATION_DUE):
+            raise out_of_order(self, Trigger.VALIDATION_DUE)
+        self.valid_loader = given
+        try:
+            self._move(partial(self._hear, Trigger.VALIDATION_DUE, {}))
+        finally:
+            self.valid_loader = kept
+        return self.state
+
+    def _next_epoch(self) -> bool:
+        """End the epoch that is open, and begin another one; whether there was one to begin."""
+        if not self.begun:
+            self._check_epochs()
+            self._move(self._act)
+        self._leave_batches()
+        while not self.ended and self.state is not State.TRAIN:
+            if self.state is not State.CLOSE:
+                raise unfinished(self)
+            self._move(self._pass_on)
+        if not self.ended:
+            self._move(self._pass_on)
+        self.between = None
+        return not self.ended
+
+    def _pass_on(self) -> None:
+        """Let the engine do what the state asks for, up to where the user's code is to act again."""
+        self._settle(self._act())
+
+    def _open(self, loader: Iterable[Any] | None) -> None:
+        """Begin the loop over the batches of an epoch."""
+        self._check_free()
+        if self.between is not None or self.ended or self.here.action is not None or not self.here.waits:
+            raise no_epoch(self)
+        if loader is not None:
+            check_loader("loader", loader)
+        elif isinstance(self.loader, NoLoader):
+            raise self.loader.refused()
+        self.loader, self.iterator, self.between = loader or self.loader, None, self.here
+
+    def _next_batch(self) -> bool:
+        """Draw a batch; whether there is one."""
+        self._leave_batch()
+        while self.here is self.between:
+            self._move(self._draw)
+        return self._in_batch
+
+    def _draw(self) -> None:
+        """Ask whether to stop; if not, draw a batch."""
+        row = self._act()
+        if self.state is State.FETCH:
+            row = self._act()
+        self._settle(row)
+
+    @property
+    def _in_batch(self) -> bool:
+        """Whether a batch is open: more is than between two of them."""
+        scopes = self.machine.proof.scopes
+        return not self.ended and self.between is not None and len(scopes[self.state]) > len(scopes[self.between.state])
+
+    def _leave_batch(self) -> None:
+        """The loop goes on: a batch of which nothing was reported is skipped; one that is open is refused."""
+        self._check_free()
+        if self.decided is not None:
+            self.skip()
+        elif self._in_batch:
+            raise unfinished(self)
+
+    def _leave_batches(self) -> None:
+        """The code goes on behind the loop over the batches: if batches may be left, the epoch is stopped."""
+        self._leave_batch()
+        if not self.ended and self.here.action is None and self.here.waits:
+            self.stop("the loop over its batches was left", scope="epoch")
+            self._move(self._pass_on)
+
+    def _stop_here(self) -> None:
+        """A `break` is noticed first: it stops the epoch, and then the run is left."""
+        if self.here is self.between:
+            self._leave_batches()
+        super()._stop_here()
+
+    def _check_epochs(self) -> None:
+        if State.TRAIN not in self.machine.states:
+            raise ArgumentRefused(
+                f"run.each_epoch was called on a run of {self.machine.name}, which has no state train",
+                allowed="a machine that begins epochs there",
+                instead="call run.advance() until the run stands between two batches, then iterate run.each_batch()",
+            )

@@ -1,0 +1,235 @@
+"""How does the user's own code take a run forward?  It reports what happened; the table decides what is next.
+
+# Theory of operation
+#
+# The user's code does the work of some states and reports it; all others are the engine's: it does them as soon as the
+# run comes to them.  So a run stands still in two kinds of places: where the user's code is to report, and where a
+# state asks whether to stop, which is asked when the code goes on.  A batch that was drawn is a third: the guards of
+# BATCH have let it pass, and its row is taken with the next report, so that the code may still skip it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from attrs import define
+from torch import Tensor
+
+from engine.errors import ArgumentRefused, BatchRefused, LossRefused
+from engine.link import LinkedGroup, LinkedRow, LinkedState
+from engine.outcome import SKIPPED, Tally
+from engine.outoforder import nothing_to_skip, out_of_order
+from engine.steps import SteppedRun, chosen
+from states import State, Transition, Trigger
+from states.errors import typed
+from states.names import is_stop, name_of
+
+
+# The states whose work a plain script has in it, or that its loops stand for; all others are the engine's.
+PLAIN = frozenset(
+    {State.IDLE, State.TRAIN, State.FETCH, State.FORWARD, State.LOSS, State.BACKWARD, State.STEP, State.CLOSE}
+)
+
+NOTHING: Any = object()  # what was not given, where None is a value
+
+# What a report brings along.  Those of the user's own words may bring anything, all other built-in ones nothing.
+_MUST = {Trigger.BATCH_READY: "inputs", Trigger.OUTPUT_READY: "output", Trigger.LOSS_READY: "loss"}
+_MAY = {Trigger.BATCH_READY: ("inputs", "targets"), Trigger.OUTPUT_READY: ("output",), Trigger.LOSS_READY: ("loss",)}
+
+
+@define(eq=False, kw_only=True, repr=False)
+class ReportedRun(SteppedRun):
+    """A run that goes on by what the user's code reports."""
+
+    # Where a skip of the user's code is counted.
+    tally: Callable[[Enum, str, Transition], Tally]
+
+    def report(
+        self,
+        trigger: Enum,
+        *,
+        inputs: Any = NOTHING,  # noqa: ANN401  # a batch may be anything
+        targets: Any = NOTHING,  # noqa: ANN401  # as above
+        output: Any = NOTHING,  # noqa: ANN401  # whatever the model gives
+        loss: Any = NOTHING,  # noqa: ANN401  # checked: a tensor
+    ) -> Enum:
+        """Say what just happened; hear what that means.
+
+        What is heard first is heard, the guards are asked, a row is taken; then the engine does what is its own, up to
+        where your code is to act again.
+
+        Args:
+            trigger: What happened: one of those that the state takes.
+            inputs: The batch, with *batch ready*; as they should be, on the device.
+            targets: Its targets, if it has some.
+            output: What the model gave, with *output ready*.
+            loss: The loss tensor, of shape (), with *loss ready*.
+
+        Returns:
+            The state that the run is in then: what your code is to do now.  After *grads ready*, `State.STEP` where the
+            optimizer is to step; another one where a guard had it otherwise (`skip_step`, `accumulate`).
+
+        Raises:
+            OutOfOrder: the state does not take this trigger; nothing was changed, nobody was called.
+            ArgumentRefused: what the trigger brings is missing, or what was given does not belong to it; likewise.
+            EngineBusy: from inside a callback, guard or action of this run.
+            Exception: whatever a callback or guard raises; the run has died of it.
+
+        Cost: one to two microseconds, and what is heard.
+        """
+        given = {"inputs": inputs, "targets": targets, "output": output, "loss": loss}
+        self._check_free()
+        if not self._takes(trigger):
+            raise out_of_order(self, trigger)
+        _check_brought(trigger, given)
+        self._move(partial(self._hear, trigger, given))
+        return self.state
+
+    def skip(
+        self,
+        guard: Enum | str | None = None,
+        *,
+        output: Any = NOTHING,  # noqa: ANN401  # as in report
+        loss: Any = NOTHING,  # noqa: ANN401  # as in report
+    ) -> Enum:
+        """Report what the state waits for, and answer its skip guard with yes, as a callback could.
+
+        With a batch in hand, before its output is reported, it is `skip_batch`; where the loss is to be reported,
+        `skip_backward` (`run.skip(loss=loss)`); where the gradients are, `skip_step`.  No other guard is asked.
+
+        Args:
+            guard: Which one, where it is not the state's only `skip_...`: `run.skip("accumulate")`.
+            output: As in `report`.
+            loss: As in `report`.
+
+        Returns:
+            The state that the run is in then.
+
+        Raises:
+            OutOfOrder: nothing can be skipped where the run is; nothing was changed.
+        """
+        given = {"output": output, "loss": loss}
+        self._check_free()
+        group, row = self._skipping(guard)
+        _check_brought(group.trigger, given)
+        self._move(partial(self._skip, group, row, given))
+        return self.state
+
+    def _hear(self, trigger: Enum, given: Mapping[str, Any]) -> None:
+        """A report of the user's code, and all that follows of it."""
+        if self.decided is not None:
+            self._go_on(self.decided)
+        row = None
+        while self.here.action is None and not self.ended:
+            row = self._act()
+        group = next((group for group in self.here.groups if group.trigger is trigger), None)
+        if group is not None:
+            self._keep(given)
+            row = self._report(group)
+        self._settle(row)
+
+    def _skip(self, group: LinkedGroup, row: LinkedRow, given: Mapping[str, Any]) -> None:
+        """What is reported, with the yes of the user's code."""
+        self._keep(given)
+        for happening in group.first:
+            happening.do(self)
+        assert row.transition.guard is not None, "a row that skips is guarded"
+        tally = self.tally(row.transition.guard, SKIPPED, row.transition)
+        tally.note(row.transition, self.epoch, self.batch_index, self.updates)
+        self._settle(self._take(row))
+
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        for name, value in given.items():
+            if value is not NOTHING:
+                setattr(self, name, value)
+
+    def _settle(self, row: LinkedRow | None) -> None:
+        """Do what is the engine's, up to where the user's code is to act; *row* was taken last."""
+        if row is not None and row.transition.trigger is Trigger.BATCH_READY:
+            self._offer()
+        while self.decided is None and not self.here.waits and not self.ended:
+            self._act()
+
+    def _offer(self) -> None:
+        """Ask whether to skip a batch that was just drawn; where it is not, the user's code still may."""
+        if self.here.action is not None or self.here.waits:
+            return
+        row = chosen(self, self.here.groups[0])
+        if row.transition.guard is None:
+            self.decided = row
+        else:
+            self._take(row)
+
+    def _go_on(self, row: LinkedRow) -> None:
+        """Take the row that a batch was offered on: what is heard on it comes after the user's forward."""
+        before = self.inputs, self.targets
+        self._take(row)
+        if self.inputs is not before[0] or self.targets is not before[1]:
+            raise BatchRefused(
+                f"a callback changed run.inputs or run.targets in {self.where}, when the output was there already",
+                allowed="other inputs from forward_begin, where your loop says when that is",
+                instead="write run.advance() before your forward, and use run.inputs; or change them in batch_begin",
+            )
+
+    def _takes(self, trigger: Enum) -> bool:
+        """Whether a trigger may be reported where the run stands, whatever the guards answer that are asked first."""
+        start = self.here if self.decided is None else self.decided.dest
+        return any(group.trigger is trigger for state in _ahead(start) for group in state.groups)
+
+    def _skipping(self, guard: Enum | str | None) -> tuple[LinkedGroup, LinkedRow]:
+        """The row that skips where the run stands, with the group that it is in."""
+        name = name_of(guard) if isinstance(guard, Enum) else guard
+        found = [
+            (group, row)
+            for group in self.here.groups
+            for row in group.rows
+            if (asked := row.transition.guard) is not None and not is_stop(asked)
+            if (name_of(asked) == name if name is not None else name_of(asked).startswith("skip_"))
+        ]
+        if len(found) != 1:
+            raise nothing_to_skip(self, name)
+        return found[0]
+
+
+def _ahead(start: LinkedState) -> Iterator[LinkedState]:
+    """The state itself if it has an action; those of the user's code that its decisions may lead to if it has none."""
+    if start.action is not None:
+        yield start
+        return
+    ways, seen = [start], {start.state}
+    while ways:
+        state = ways.pop()
+        if state.action is not None:
+            if state.waits:
+                yield state
+            continue
+        for row in (row for group in state.groups for row in group.rows):
+            if row.dest.state not in seen:
+                seen.add(row.dest.state)
+                ways.append(row.dest)
+
+
+def _check_brought(trigger: Enum | None, given: Mapping[str, Any]) -> None:
+    """Refuse a report without what it brings, or with what it does not bring; a loss is a tensor."""
+    brought = [name for name, value in given.items() if value is not NOTHING]
+    if isinstance(trigger, Trigger):
+        must, may = _MUST.get(trigger), _MAY.get(trigger, ())
+        if must is not None and must not in brought:
+            raise ArgumentRefused(
+                f"{name_of(trigger)} was reported without {must}",
+                allowed=f"the {must} that is ready, or None",
+                instead=f"write run.report(Trigger.{trigger.name}, {must}={must})",
+            )
+        if wrong := [name for name in brought if name not in may]:
+            raise ArgumentRefused(
+                f"{name_of(trigger)} was reported with {wrong[0]}",
+                allowed=", ".join(may) or "the trigger alone",
+                instead=f"report {wrong[0]} with {next(name_of(t) for t, names in _MAY.items() if wrong[0] in names)}",
+            )
+    if "loss" in brought and not isinstance(given["loss"], Tensor):
+        raise LossRefused(
+            f"the loss that was reported is {typed(given['loss'])}",
+            allowed="the tensor that the loss function returned",
+            instead="report loss, not loss.item(): that number waits for the device, and is read once per epoch here",
+        )
