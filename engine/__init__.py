@@ -13,6 +13,7 @@
 #   drive       how a run goes, and how it dies
 #   metrics     mean loss and metrics: meter adds them up
 #   outputs, dryrun, outcome, errors, suggest    one subject each
+#   notebook    a run as a part of a web page
 #   callbacks/  callbacks that come with the engine
 #   cli         the command `stateloop`; target finds what `module:factory` names
 #

@@ -43,16 +43,15 @@ def marked(
 
 
 def _name(here: object, machine: Machine) -> str:
-    states = dict.fromkeys((*machine.states, *(row.dest for row in machine.deaths)))
-    if not isinstance(here, Enum) or here not in states:
-        near = nearest(name_of(here), map(name_of, states))
-        alike = next((state for state in states if name_of(state) == name_of(here)), None)
-        raise PlaceUnknown(
-            f"here is {shown(here)}, which is no state of {machine.name}\n"
-            f"  allowed:  {', '.join(map(name_of, states))}\n"
-            f"  instead:  {near if alike is None else f'write {alike}, the state itself'}"
-        )
-    return name_of(here)
+    states = {name_of(state): state for state in (*machine.states, *(row.dest for row in machine.deaths))}
+    given = here if isinstance(here, str) else name_of(here)
+    if isinstance(here, Enum) and states.get(given) is here:
+        return given
+    raise PlaceUnknown(
+        f"here is {shown(here)}, which is no state of {machine.name}\n"
+        f"  allowed:  {', '.join(states)}\n"
+        f"  instead:  {f'write {states[given]}, the state itself' if given in states else nearest(given, states)}"
+    )
 
 
 def _numbers(row: object, machine: Machine) -> tuple[int, ...]:
