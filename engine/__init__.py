@@ -15,6 +15,7 @@
 #   turns       which runs of an engine go on now
 #   metrics     mean loss and metrics: meter adds them up
 #   outputs, dryrun, outcome, errors, suggest    one subject each
+#   notebook    a run as a part of a web page
 #   callbacks/  callbacks that come with the engine
 #   cli         the command `stateloop`; target finds what `module:factory` names
 #

@@ -11,7 +11,7 @@
 #   walk        what would happen under a plan
 #   shape       which loops a machine goes round, and where its ways meet
 #   checked     the same rows as a pytransitions machine
-#   diagram     the picture: picture takes it apart, mermaid and dot write it down
+#   diagram     the picture: picture takes it apart, here marks where a run is, mermaid, dot and svg write it down
 #   errors      what can go wrong
 """
 

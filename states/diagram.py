@@ -1,21 +1,26 @@
 """What does a machine look like?  Its picture as Mermaid, DOT, SVG or PNG."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from enum import Enum
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, overload
 
-from states.dot import to_dot, to_png, to_svg
+from states.dot import to_dot
 from states.errors import StateloopError, shown, typed
+from states.here import marked
 from states.machine import Machine
 from states.mermaid import to_mermaid
 from states.picture import Called, Picture, picture
+from states.rows import Transition
+from states.svg import to_png, to_svg
 
 
 Text = Literal["mermaid", "dot", "svg"]
 Where = str | PathLike[str] | None
+Taken = Transition | Iterable[Transition]
 
 FORMATS: Mapping[str, Callable[[Picture], str | bytes]] = MappingProxyType(
     {"mermaid": to_mermaid, "dot": to_dot, "svg": to_svg, "png": to_png}
@@ -36,7 +41,14 @@ class MachineMissing(StateloopError):
 
 @overload
 def diagram(
-    machine: Machine, format: Text, path: Where = None, *, hears: Called | None = None, answers: Called | None = None
+    machine: Machine,
+    format: Text,
+    path: Where = None,
+    *,
+    hears: Called | None = None,
+    answers: Called | None = None,
+    here: Enum | None = None,
+    taken: Taken = (),
 ) -> str: ...
 @overload
 def diagram(
@@ -46,6 +58,8 @@ def diagram(
     *,
     hears: Called | None = None,
     answers: Called | None = None,
+    here: Enum | None = None,
+    taken: Taken = (),
 ) -> bytes: ...
 @overload
 def diagram(
@@ -55,6 +69,8 @@ def diagram(
     *,
     hears: Called | None = None,
     answers: Called | None = None,
+    here: Enum | None = None,
+    taken: Taken = (),
 ) -> str | bytes: ...
 def diagram(
     machine: Machine,
@@ -63,6 +79,8 @@ def diagram(
     *,
     hears: Called | None = None,
     answers: Called | None = None,
+    here: Enum | None = None,
+    taken: Taken = (),
 ) -> str | bytes:
     """Draw a machine: its states, its rows as arrows, its scopes as boxes, its guards in square brackets.
 
@@ -73,6 +91,9 @@ def diagram(
         hears: For an event, the names of the callbacks that hear it, in order; they are named below the picture, and
             the event has a star.
         answers: For a guard, the names of the callbacks that answer it, likewise.
+        here: The state in which a run is: filled, with a thick frame.  `State.FAILED` and `State.INTERRUPTED` stand in
+            the note of the abnormal ends, which is marked in their place.
+        taken: The row that was taken last, or several: their arrows are thick.
 
     Returns:
         The text of the picture, or the bytes of a PNG.  One machine gives one picture: mermaid and dot are the same
@@ -81,6 +102,7 @@ def diagram(
     Raises:
         FormatUnknown: the format, or the suffix of the path, is none of those above, or they contradict each other.
         MachineMissing: *machine* is no machine.
+        PlaceUnknown: *here* is no state of the machine, or *taken* has what is no row of it.
         PicturesMissing: svg or png was asked for, and pygraphviz is not installed.
 
     Example:
@@ -92,7 +114,7 @@ def diagram(
     if not isinstance(machine, Machine):
         raise MachineMissing(_no_machine(machine))
     draw = FORMATS[_chosen(format, path)]
-    drawn = draw(picture(machine, hears, answers))
+    drawn = draw(marked(picture(machine, hears, answers), machine, here, taken))
     if path is not None:
         Path(path).write_bytes(drawn.encode() if isinstance(drawn, str) else drawn)
     return drawn

@@ -1,4 +1,4 @@
-"""How is a picture drawn by Graphviz?  As DOT text, laid out as SVG or PNG by pygraphviz when that is asked for.
+"""How is a picture drawn by Graphviz?  As DOT text; `svg` has it laid out.
 
 # Theory of operation
 #
@@ -12,51 +12,25 @@
 # below: what enters and what leads back comes from above.  Arrows keep further away from each other (nodesep, inches)
 # than a frame keeps from what it holds (margin, points): or one that passes a box would run along its frame.
 #
-# Colours are written for a light page.  An SVG carries a style that replaces each of them where the reader prefers
-# dark; it brings its own page with it, so that it is legible on any.
+# Colours are written for a light page, one for each meaning, so that an SVG can replace them on a dark one.  The state
+# in which a run is has a thick frame besides its colour, and the rows that it took last are thicker than the others.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import pairwise, zip_longest
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-from states.errors import StateloopError
 from states.picture import STAR, STARRED, Arrow, Box, Does, Node, Part, Picture, Way, visible
 
-
-if TYPE_CHECKING:
-    import pygraphviz
 
 FONT = "Helvetica,Arial,sans-serif"
 PAGE, INK, FAINT, LINE, FRAME = "#fffffe", "#1f2328", "#59636e", "#57606a", "#c4ccd4"
 BOXES = ("#f6f8fa", "#eef1f4", "#e6eaef")  # outermost first; those deeper inside are as the last
 RUNS, RUNS_EDGE, ASKS, ASKS_EDGE = "#ddf4ff", "#0969da", "#fff8c5", "#9a6700"
 HOLDS, HOLDS_EDGE, STOPS, SKIPS = "#dafbe1", "#1a7f37", "#cf222e", "#8250df"
+HERE, HERE_EDGE = "#ffcf70", "#bc4c00"
 
-# What each colour is on a dark page.
-DARK = MappingProxyType(
-    {
-        PAGE: "#0d1117",
-        INK: "#f0f6fc",
-        FAINT: "#9aa4af",
-        LINE: "#98a2ad",
-        FRAME: "#3d444d",
-        BOXES[0]: "#151b23",
-        BOXES[1]: "#1b222c",
-        BOXES[2]: "#212a35",
-        RUNS: "#0c2d4f",
-        RUNS_EDGE: "#4493f8",
-        ASKS: "#3b2f08",
-        ASKS_EDGE: "#d29922",
-        HOLDS: "#12341d",
-        HOLDS_EDGE: "#3fb950",
-        STOPS: "#ff7b72",
-        SKIPS: "#bc8cff",
-    }
-)
 COLOURS = MappingProxyType({Way.PLAIN: LINE, Way.STOPS: STOPS, Way.SKIPS: SKIPS})
 SHAPES = MappingProxyType(
     {
@@ -66,12 +40,11 @@ SHAPES = MappingProxyType(
         Does.ENDS: f'shape=ellipse, style=filled, peripheries=2, fillcolor="{PAGE}", color="{INK}"',
     }
 )
+# Where a run is, instead of the colours of its shape; and an arrow that it took last.
+MARKED = f'fillcolor="{HERE}", color="{HERE_EDGE}", penwidth=4'
+TAKEN = ", penwidth=3.5"
 Columns = tuple[tuple[str, ...], ...]
 START = "START"  # no state has this name, nor that of a label or a box: names are in lower case
-
-
-class PicturesMissing(StateloopError):
-    """A picture was asked for that Graphviz lays out, and pygraphviz cannot be imported."""
 
 
 def to_dot(picture: Picture) -> str:
@@ -94,66 +67,10 @@ def to_dot(picture: Picture) -> str:
         f'fillcolor="{INK}", color="{INK}"]',
         f'  {START} -> {_quoted(picture.initial)} [color="{INK}", weight=50]',
         *_box(picture.page, picture, columns),
-        *(line for arrow in picture.arrows for line in _arrow(arrow, columns)),
+        *(line for arrow in picture.arrows for line in _arrow(arrow, picture, columns)),
         "}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def to_svg(picture: Picture) -> str:
-    """The picture as SVG text, for light and for dark pages.
-
-    Raises:
-        PicturesMissing: pygraphviz is not installed.
-    """
-    drawn = _titled(_laid_out(picture, "svg").decode(), picture)
-    rules = "".join(f'[fill="{c}"]{{fill:{dark}}}[stroke="{c}"]{{stroke:{dark}}}' for c, dark in DARK.items())
-    style = f"<style>svg{{clip-path:inset(0 round 10px)}}@media (prefers-color-scheme: dark){{{rules}}}</style>"
-    head, group, rest = drawn.partition("<g ")
-    head = head.replace('pt"', 'px"')
-    return f"{head}{style}\n{group}{rest}"
-
-
-def to_png(picture: Picture) -> bytes:
-    """The picture as PNG bytes, on a light page, two pixels for each unit.
-
-    Raises:
-        PicturesMissing: pygraphviz is not installed.
-    """
-    return _laid_out(picture, "png", "-Gdpi=144")
-
-
-def _titled(drawn: str, picture: Picture) -> str:
-    """An SVG that says in words, when one points at a box, an arrow or its label, what it is and who is called."""
-    boxes = tuple(picture.page.walk())
-
-    def title(match: re.Match[str]) -> str:
-        number = int(match[3])
-        told = visible(boxes[number].path[-1]) if match[2] == "BOX" else picture.told(picture.arrows[number])
-        return f"{match[1]}{escape(told)}"
-
-    return re.sub(r'(class="(?:cluster|edge|node)">\s<title>)[^<]*\b(LABEL|BOX) (\d+)[^<]*', title, drawn)
-
-
-def _laid_out(picture: Picture, form: str, args: str = "") -> bytes:
-    graph: pygraphviz.AGraph = _pygraphviz_graph(to_dot(picture))
-    try:
-        return bytes(graph.draw(format=form, prog="dot", args=args))
-    finally:
-        graph.close()
-
-
-def _pygraphviz_graph(text: str) -> "pygraphviz.AGraph":
-    try:
-        from pygraphviz import AGraph  # noqa: PLC0415  # at first use: only pictures need it
-    except ImportError as missing:
-        msg = (
-            "svg and png are laid out by pygraphviz, which cannot be imported\n"
-            "  instead:  pip install 'stateloop[pictures]', which brings Graphviz with it; "
-            "or ask for 'mermaid' or 'dot', which need nothing"
-        )
-        raise PicturesMissing(msg) from missing
-    return AGraph(string=text)
 
 
 def _columns(picture: Picture) -> Columns:
@@ -189,7 +106,7 @@ def _box(box: Box, picture: Picture, columns: Columns) -> Iterator[str]:
         yield f'{indent}graph [label=<{_text(box.path[-1])}>, labelloc=b, style="rounded,filled", margin=5,'
         yield f'{indent}  color="{FRAME}", fillcolor="{shade}"]'
     for node in box.nodes:
-        yield f"{indent}{_node(node, columns)}"
+        yield f"{indent}{_node(node, picture, columns)}"
     for arrow in picture.arrows:
         if any(arrow.lines()) and picture.home(arrow) == box.path:
             yield f"{indent}{_named(arrow)} [label=<{_label(arrow)}>, shape=plain{_group(arrow, columns)}]"
@@ -199,23 +116,25 @@ def _box(box: Box, picture: Picture, columns: Columns) -> Iterator[str]:
         yield f"{indent[2:]}}}"
 
 
-def _node(node: Node, columns: Columns) -> str:
+def _node(node: Node, picture: Picture, columns: Columns) -> str:
     runs = f'<BR/><FONT POINT-SIZE="10">runs {_text(node.runs)}</FONT>' if node.runs else ""
     column = next(number for number, column in enumerate(columns) if node.name in column)
-    return f'{_quoted(node.name)} [label=<{_text(node.name)}{runs}>, {SHAPES[node.does]}, group="column {column}"]'
+    shape = f"{SHAPES[node.does]}{f', {MARKED}' if node.name == picture.here else ''}"  # what is said last counts
+    return f'{_quoted(node.name)} [label=<{_text(node.name)}{runs}>, {shape}, group="column {column}"]'
 
 
-def _arrow(arrow: Arrow, columns: Columns) -> Iterator[str]:
+def _arrow(arrow: Arrow, picture: Picture, columns: Columns) -> Iterator[str]:
     """The arrow, in two halves with its label between them; downwards, also where it leads back."""
     label = (_named(arrow),) if any(arrow.lines()) else ()
     path = (_quoted(arrow.source), *label, _quoted(arrow.dest))
     halves = tuple(pairwise(path[::-1] if arrow.back else path))
     weight, length = _pull(arrow, columns)
+    thick = TAKEN if arrow.number in picture.taken else ""
     for number, (upper, lower) in enumerate(halves):
         tip = number == (0 if arrow.back else len(halves) - 1)
         ends = f", dir={'back' if arrow.back else 'forward'}" if tip else ", dir=none"
         minlen = length if number == len(halves) - 1 else 1
-        yield f'  {upper} -> {lower} [color="{COLOURS[arrow.way]}"{ends}, weight={weight}, minlen={minlen}]'
+        yield f'  {upper} -> {lower} [color="{COLOURS[arrow.way]}"{ends}, weight={weight}, minlen={minlen}{thick}]'
 
 
 def _pull(arrow: Arrow, columns: Columns) -> tuple[int, int]:
@@ -265,14 +184,24 @@ def _note(picture: Picture) -> str:
         ("[other]", SKIPS, "a guard that skips"),
     )
     legend = _beside((f'<FONT COLOR="{colour}">{word}</FONT>', text) for word, colour, text in how)
-    deaths = _beside((_text(line),) for line in picture.note)
+    deaths = _beside((_death(line, picture),) for line in picture.note)
     calls = _beside((_text(word), _text(line)) for word, line in _called(picture))
-    notes = (legend + deaths, calls) if calls else (legend, deaths)
-    cell = (
-        f'<TD BORDER="1" STYLE="ROUNDED" COLOR="{FRAME}" CELLPADDING="3">'
-        '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="2">{}</TABLE></TD>'
-    )
-    return f'<TABLE BORDER="0" CELLSPACING="8"><TR>{"".join(map(cell.format, filter(None, notes)))}</TR></TABLE>'
+    if picture.died:
+        notes = [_cell(legend), _cell(deaths, 4, f'"{HERE_EDGE}" BGCOLOR="{HERE}"'), _cell(calls)]
+    else:
+        notes = [_cell(legend + deaths), _cell(calls)] if calls else [_cell(legend), _cell(deaths)]
+    return f'<TABLE BORDER="0" CELLSPACING="8"><TR>{"".join(notes)}</TR></TABLE>'
+
+
+def _cell(lines: str, border: int = 1, colour: str = f'"{FRAME}"') -> str:
+    table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="2">{lines}</TABLE>'
+    return f'<TD BORDER="{border}" STYLE="ROUNDED" COLOR={colour} CELLPADDING="3">{table}</TD>' if lines else ""
+
+
+def _death(line: str, picture: Picture) -> str:
+    """A line of the abnormal ends; that of the one which the run has come to is bold, all are legible on its colour."""
+    text = f"<B>{_text(line)}</B>" if picture.is_here(line) else _text(line)
+    return f'<FONT COLOR="{INK}">{text}</FONT>' if picture.died else text
 
 
 def _called(picture: Picture) -> Iterator[tuple[str, str]]:

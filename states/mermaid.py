@@ -6,6 +6,7 @@ have one of their own, which is seen on both.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from states.picture import STAR, STARRED, Arrow, Box, Does, Node, Part, Picture, Way, visible
@@ -25,6 +26,9 @@ STYLES = MappingProxyType({Part.TRIGGER: "{}", Part.GUARD: "<b>{}</b>", Part.EVE
 RESERVED = frozenset(
     ("end", "graph", "flowchart", "subgraph", "style", "class", "click", "href", "call", "default", "direction")
 )
+# Where a run is: a page of its own for its text, light on any page, and a frame that is thick besides its colour.
+MARKED = "fill:#ffcf70,stroke:#d4620a,stroke-width:4px,color:#1f2328"
+TAKEN = "stroke-width:5px"
 START, NOTE, CALLED = "Start", "Note", "Called"
 # Closer together than Mermaid's own 50, so that a page's width is enough; and no line of ours is broken again.
 SPACING = '%%{init: {"flowchart": {"nodeSpacing": 24, "rankSpacing": 32, "wrappingWidth": 640}}}%%'
@@ -47,9 +51,10 @@ def to_mermaid(picture: Picture) -> str:
         *(_arrow(arrow, picture, ids) for arrow in picture.arrows),
         f'  {START}((" ")) --> {ids[picture.initial]}',
         f"  style {START} fill:#888888,stroke:#888888",
-        *_note(NOTE, picture.note, picture, ids),
-        *_note(CALLED, _called(picture), picture, ids),
+        *_note(NOTE, map(partial(_death, picture), picture.note), picture, ids),
+        *_note(CALLED, map(_text, _called(picture)), picture, ids),
         *_colours(picture),
+        *_place(picture, ids),
     ]
     return "\n".join(lines) + "\n"
 
@@ -94,10 +99,14 @@ def _line(arrow: Arrow, picture: Picture) -> str:
 
 def _note(ident: str, lines: Iterable[str], picture: Picture, ids: Mapping[str, str]) -> Iterator[str]:
     """The abnormal ends, or who is called, in a dashed box below the ends; what keeps it there is not seen."""
-    if text := "<br/>".join(map(_text, lines)):
+    if text := "<br/>".join(lines):
         yield f'  {ident}["{text}"]'
         yield f"  style {ident} stroke-dasharray:4 3,text-align:left"
         yield from (f"  {ids[node.name]} ~~~ {ident}" for node in picture.nodes if node.does is Does.ENDS)
+
+
+def _death(picture: Picture, line: str) -> str:
+    return f"<b>{_text(line)}</b>" if picture.is_here(line) else _text(line)
 
 
 def _called(picture: Picture) -> Iterator[str]:
@@ -114,6 +123,16 @@ def _colours(picture: Picture) -> Iterator[str]:
         numbers = [str(arrow.number) for arrow in picture.arrows if arrow.way is way]
         if numbers:
             yield f"  linkStyle {','.join(numbers)} stroke:{colour},stroke-width:2px"
+
+
+def _place(picture: Picture, ids: Mapping[str, str]) -> Iterator[str]:
+    """Where a run is, and what it took last; of the lines about one arrow Mermaid takes the last, so it says all."""
+    if picture.here:
+        yield f"  style {ids.get(picture.here, NOTE)} {MARKED}"
+    for arrow in picture.arrows:
+        if arrow.number in picture.taken:
+            colour = f"stroke:{COLOURS[arrow.way]}," if arrow.way in COLOURS else ""
+            yield f"  linkStyle {arrow.number} {colour}{TAKEN}"
 
 
 def _text(name: str) -> str:

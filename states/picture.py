@@ -149,6 +149,8 @@ class Picture:
         arrows: The rows, in the order of the table.
         note: The abnormal ends, folded: a line each.
         calls: What has a star: guards in the order of the table, then events in that of a run.
+        here: The name of the state in which a run is; empty where none is shown.
+        taken: The numbers of the arrows that a run took last.
     """
 
     name: str
@@ -157,11 +159,22 @@ class Picture:
     arrows: tuple[Arrow, ...]
     note: tuple[str, ...]
     calls: tuple[Calls, ...]
+    here: str = ""
+    taken: frozenset[int] = frozenset()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """Every node, box by box."""
         return tuple(node for box in self.page.walk() for node in box.nodes)
+
+    @property
+    def died(self) -> bool:
+        """Whether a run is at an abnormal end, which has no node: it stands in the note."""
+        return bool(self.here) and self.here not in {node.name for node in self.nodes}
+
+    def is_here(self, line: str) -> bool:
+        """Whether a line of the note is of the abnormal end at which a run is."""
+        return self.died and line.endswith(f"{ARROW} {self.here}")
 
     def told(self, arrow: Arrow) -> str:
         """An arrow in words, with the callbacks that are called on it: where it leads, then a line for each word."""
@@ -198,7 +211,7 @@ def picture(machine: Machine, hears: Called | None = None, answers: Called | Non
         name=machine.name,
         initial=name_of(machine.initial),
         page=_box((), order, machine),
-        arrows=tuple(_arrow(number, rows, order, called) for number, rows in enumerate(_joined(machine))),
+        arrows=tuple(_arrow(number, rows, order, called) for number, rows in enumerate(joined(machine))),
         note=_note(machine, called),
         calls=calls,
     )
@@ -240,7 +253,7 @@ def _calls(machine: Machine, hears: Called, answers: Called) -> Iterator[Calls]:
         yield from (Calls(name_of(word), tuple(callbacks[word])) for word in words if callbacks.get(word))
 
 
-def _joined(machine: Machine) -> tuple[tuple[Transition, ...], ...]:
+def joined(machine: Machine) -> tuple[tuple[Transition, ...], ...]:
     """The rows, those together that differ in the trigger only; a guard is asked in a place of its own."""
     joined: dict[Hashable, tuple[Transition, ...]] = {}
     for number, row in enumerate(machine.rows):

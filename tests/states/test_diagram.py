@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from transitions.extensions import GraphMachine
 
 from states.diagram import FORMATS, FormatUnknown, MachineMissing, diagram
-from states.dot import DARK, PicturesMissing, to_dot
+from states.dot import to_dot
 from states.errors import StateloopError
 from states.machine import Machine
 from states.names import Event, Guard, State, Trigger, name_of
 from states.picture import Does, picture, spoken, visible
 from states.rows import Transition
+from states.svg import DARK, PicturesMissing
 from states.tables import EVALUATION, PREDICTION, TRAINING
 
 
