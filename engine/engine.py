@@ -12,12 +12,29 @@ from attrs import define, evolve, field, setters
 from torch import Tensor, nn, optim
 
 from engine.captured import check_capture
-from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
+from engine.check import (
+    check_askings,
+    check_closures,
+    check_count,
+    check_length,
+    check_loader,
+    check_optimizer,
+    check_parts,
+)
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused
-from engine.fitting import Given, check_actions, check_loss, check_max_updates, check_validation, uses_optimizer
+from engine.fitting import (
+    Given,
+    check_actions,
+    check_forward,
+    check_loss,
+    check_max_updates,
+    check_validation,
+    steps,
+    uses_optimizer,
+)
 from engine.listeners import (
     Answer,
     Filter,
@@ -37,6 +54,7 @@ from engine.prefetch import Prefetch, check_prefetch
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
 from engine.run import Run
+from engine.several import Optimizers, as_model, as_optimizer
 from engine.suggest import suggestions
 from engine.turns import Turns
 from engine.vocabulary import Vocabulary
@@ -61,9 +79,10 @@ class Engine:
     """Train, evaluate and predict with a model, as a table says.
 
     Args:
-        model: Any module; it is moved to *device* if one is given.
+        model: Any module, or several by name (then say what FORWARD is); moved to *device* if one is given.
         loss_fn: `(output, targets) -> scalar tensor`, for example `torch.nn.functional.cross_entropy`.
-        optimizer: One that holds the model's parameters; not needed to evaluate and predict.
+        optimizer: One that holds the model's parameters, or several by name, stepped in the order given; not needed to
+            evaluate and predict.
         callbacks: Objects that hear events and answer guards; see `Callback`.
         machine: The table that `fit` runs.
         device: Where batches are moved to; by default where the model's first parameter is.
@@ -92,9 +111,9 @@ class Engine:
         everything that was asked for was done
     """
 
-    model: nn.Module
+    model: nn.Module = field(converter=as_model)
     loss_fn: LossFunction | None = None
-    optimizer: optim.Optimizer | None = None
+    optimizer: optim.Optimizer | Optimizers | None = field(default=None, converter=as_optimizer)
     _given: Sequence[object] = field(default=(), alias="callbacks")
     # What was checked together when the engine was made stays as it is: another machine is another engine.
     machine: Machine = field(default=TRAINING, kw_only=True, on_setattr=setters.frozen)
@@ -166,9 +185,12 @@ class Engine:
             check_loader("valid_loader", valid_loader)
         check_validation(self.machine, self.actions, who_answers(self._registry.arranged()), valid_loader)
         machines = (self.machine, *(() if valid_loader is None else self.machine.within))
+        check_forward(machines, self.model, self.actions)
         check_loss(machines, self.loss_fn, self.actions)
         if uses_optimizer(machines, self.actions):
             check_optimizer(self.model, self.optimizer)
+        if steps(machines, self.actions):
+            check_closures(self.optimizer)
         if self.capture:
             self._cuda.check(self._device_now(), "capture")
             check_capture(self.machine, self.actions, self._registry.arranged(), self.model, self.optimizer)
@@ -192,6 +214,7 @@ class Engine:
         """
         check_loader("loader", loader)
         machine = self._evaluation
+        check_forward((machine,), self.model, self.actions)
         check_loss((machine,), self.loss_fn, self.actions)
         run = self._run(machine, loader)
         run.valid_loader = loader  # for what it may hold
@@ -208,6 +231,7 @@ class Engine:
             torch.Size([3, 3])
         """
         check_loader("loader", loader)
+        check_forward((PREDICTION,), self.model, self.actions)
         outputs = Outputs()
         self._go(self._run(PREDICTION, loader), outputs)
         return joined(outputs.kept) if outputs.kept else []
