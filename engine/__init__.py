@@ -5,7 +5,8 @@
 #   engine      Engine: what people hold in their hands
 #   registry    who is registered: listeners (Callback), vocabulary (the words they may name), order
 #   run         Run: everything mutable of one training
-#   actions     what is done in each state: batches draws them, closure is for LBFGS
+#   several     models and optimizers by name
+#   actions     what is done in each state: batches draws them, closure is for LBFGS, each for several optimizers
 #   prepare     what is made ready before a run begins; fitting and check refuse what could not work
 #   compiled, capture, prefetch    actions that are replaced to be faster; captured refuses, cuda talks to the GPU
 #   link        rows, actions and listeners put together; asking makes the guards
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from engine.outcome import Tally as Tally
     from engine.outcome import Verdict as Verdict
     from engine.run import Run as Run
+    from engine.several import Optimizers as Optimizers
     from states import State as State
     from states import Trigger as Trigger
 
@@ -46,6 +48,7 @@ _HOMES = {
     "Callback": "engine.listeners",
     "Engine": "engine.engine",
     "OpenRun": "engine.openrun",
+    "Optimizers": "engine.several",
     "Outcome": "engine.outcome",
     "Refused": "engine.errors",
     "Run": "engine.run",

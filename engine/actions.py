@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from attrs import evolve, field, frozen
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
 from engine.batches import fetch
 from engine.errors import ArgumentRefused, CallbackRefused, LossRefused
 from engine.listeners import check_signature
 from engine.run import Do, Run, gradients, release
+from engine.several import Optimizers
 from states import Counter, Machine, State, Trigger
 from states.errors import shown, typed
 
@@ -114,11 +115,16 @@ def _check_compute(compute: object, where: str) -> None:
 
 def begin_training(run: Run) -> None:
     """Training mode, unless the model is in it already (a frozen batch norm stays frozen); clear gradients."""
-    if not run.model.training:
+    if not _trains(run.model):
         run.model.train()
     run.model.zero_grad()
     if run.optimizer is not None:  # which may hold more
         run.optimizer.zero_grad()
+
+
+def _trains(model: nn.Module) -> bool:
+    """Whether a model is in training mode; of several by name, whether one is: their holder's mode says nothing."""
+    return any(part.training for part in model.children()) if isinstance(model, nn.ModuleDict) else model.training
 
 
 def begin_evaluation(run: Run) -> None:
@@ -196,7 +202,7 @@ def zero_grad(run: Run) -> Enum:
     return _GRADS_CLEARED
 
 
-def clears_as_torch_does(optimizer: optim.Optimizer) -> bool:
+def clears_as_torch_does(optimizer: optim.Optimizer | Optimizers) -> bool:
     """Whether an optimizer's `zero_grad` is torch's own, so that it is known what it does: gradients become `None`."""
     return type(optimizer).zero_grad is _TORCHS_ZERO_GRAD and "zero_grad" not in vars(optimizer)
 

@@ -159,7 +159,7 @@ class Capturing:
 
 def _things(run: Run) -> list[object]:
     """What a recording keeps as it was: modules, modes, hooks, tensors and where they lie, the optimizer's numbers."""
-    assert run.optimizer is not None, "checked before the first batch"
+    assert isinstance(run.optimizer, optim.Optimizer), "checked before the first batch"
     modules = [*run.model.modules(), *(run.loss_fn.modules() if isinstance(run.loss_fn, nn.Module) else ())]
     tensors = [tensor for module in modules for tensor in (*module._parameters.values(), *module._buffers.values())]  # noqa: SLF001  # each module's own, once
     tensors += [*held(run.optimizer), *(value for state in run.optimizer.state.values() for value in state.values())]

@@ -18,6 +18,7 @@ from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.listeners import Listener
 from engine.metrics import Metrics
 from engine.run import held
+from engine.several import Optimizers
 from states import Machine, State
 from states.errors import shown
 from states.names import is_stop, name_of
@@ -52,7 +53,7 @@ def check_capture(
     given: Mapping[Any, object],
     listeners: Sequence[Listener],
     model: nn.Module,
-    optimizer: optim.Optimizer | None,
+    optimizer: optim.Optimizer | Optimizers | None,
 ) -> None:
     """Refuse a training whose steps cannot be captured.
 
@@ -81,6 +82,13 @@ def check_capture(
             f"{', '.join(dict.fromkeys(map(name_of, inside.guards)))}",
             instead="hear batch_end, where output and loss are there; change gradients in a hook of a parameter: that "
             "is captured; or leave capture out",
+        )
+    if isinstance(optimizer, Optimizers):
+        raise OptimizerRefused(
+            f"capture is True, and there are several optimizers: {', '.join(optimizer)}",
+            allowed="one optimizer",
+            instead="make one with several groups: torch.optim.Adam([{'params': ..., 'lr': ...}, ...]); or leave "
+            "capture out",
         )
     assert optimizer is not None, "it steps, and was checked"
     _check_optimizer(optimizer)

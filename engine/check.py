@@ -5,8 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn, optim
 
+from engine.closure import needs_closure
 from engine.errors import ArgumentRefused, LoaderRefused, OptimizerRefused
 from engine.run import held
+from engine.several import Optimizers
 from states.errors import shown, typed
 
 
@@ -107,22 +109,43 @@ def length(loader: object) -> int | None:
 
 
 def check_optimizer(model: nn.Module, optimizer: object) -> None:
-    """Refuse an optimizer that is missing, is a class, or holds none of the model's parameters."""
-    if not isinstance(optimizer, optim.Optimizer):
+    """Refuse an optimizer that is missing, is a class, or holds none of the model's parameters; so each of several."""
+    if isinstance(optimizer, Optimizers):
+        for name, one in optimizer.items():
+            _check_held(model, one, f"the optimizer {name!r}, {typed(one)},")
+    elif isinstance(optimizer, optim.Optimizer):
+        _check_held(model, optimizer, type(optimizer).__name__)
+    else:
         raise _no_optimizer(optimizer)
+
+
+def _check_held(model: nn.Module, optimizer: optim.Optimizer, who: str) -> None:
     stepped = set(map(id, held(optimizer)))
     if not any(id(p) in stepped for p in model.parameters()):
         raise OptimizerRefused(
-            f"{type(optimizer).__name__} holds none of the parameters of {type(model).__name__}",
+            f"{who} holds none of the parameters of {type(model).__name__}",
             allowed="an optimizer of this model's parameters",
             instead="make it from model.parameters(), after the model has its final layers",
         )
 
 
+def check_closures(optimizer: object) -> None:
+    """Refuse several optimizers to be stepped one after the other, if one of them evaluates the loss anew."""
+    several = optimizer if isinstance(optimizer, Optimizers) else {}
+    for name, one in several.items():
+        if needs_closure(one):
+            raise OptimizerRefused(
+                f"the optimizer {name!r}, {typed(one)}, evaluates the loss anew, and is one of {len(several)}",
+                allowed="several optimizers that need no closure, or this one alone: optimizer=...",
+                instead=f"step them in actions of your own for State.STEP and State.FLUSH, this one by "
+                f"run.optimizer[{name!r}].step(closure)",
+            )
+
+
 def _no_optimizer(given: object) -> OptimizerRefused:
     return OptimizerRefused(
         f"the optimizer is {shown(given)}",
-        allowed="an instance of torch.optim.Optimizer",
+        allowed="an instance of torch.optim.Optimizer, or several in a dict, by name",
         instead="pass for example torch.optim.SGD(model.parameters(), lr=0.1)",
     )
 
@@ -131,12 +154,12 @@ def check_parts(model: object, loss_fn: object, optimizer: object) -> None:
     """Refuse a model that is no module, a loss that cannot be called, and what is no optimizer at all."""
     if isinstance(loss_fn, optim.Optimizer):
         raise _swapped(loss_fn, optimizer)
-    if optimizer is not None and not isinstance(optimizer, optim.Optimizer):
+    if optimizer is not None and not isinstance(optimizer, optim.Optimizer | Optimizers):
         raise _no_optimizer(optimizer)
     if not isinstance(model, nn.Module):
         raise ArgumentRefused(
             f"the model is {shown(model)}",
-            allowed="an instance of torch.nn.Module",
+            allowed="an instance of torch.nn.Module, or several in a dict, by name",
             instead="pass the module itself, not its class",
         )
     if loss_fn is not None and (isinstance(loss_fn, type) or not callable(loss_fn)):

@@ -11,6 +11,7 @@ from torch import Tensor, optim
 
 from engine.errors import OptimizerRefused
 from engine.run import Do, Run, gradients, held
+from engine.several import Optimizers
 from states import Trigger
 
 
@@ -97,7 +98,7 @@ class Closing:
             fresh = False
             return run.loss  # type: ignore[no-any-return]  # the loss function's result
 
-        run.optimizer.step(closure)  # type: ignore[arg-type]  # a closure returns a tensor
+        run.optimizer.step(closure)  # type: ignore[arg-type,call-arg]  # a closure returns a tensor; several need none
         run.loss, run.output = first, output
         self._made, self._gradients = {}, ()  # nothing of this batch is held beyond its step
         return Trigger.WEIGHTS_MOVED
@@ -141,8 +142,8 @@ def flush_refused(run: Run) -> NoReturn:
     raise _one_batch_alone(run, f"{left} accumulated when the loader was left", "accumulate")
 
 
-def needs_closure(optimizer: optim.Optimizer | None) -> bool:
-    """Whether the optimizer's `step` cannot be called without a closure."""
+def needs_closure(optimizer: optim.Optimizer | Optimizers | None) -> bool:
+    """Whether the optimizer's `step` cannot be called without a closure; that of several takes none."""
     if optimizer is None:
         return False
     parameter = inspect.signature(optimizer.step).parameters.get("closure")

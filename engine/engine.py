@@ -15,7 +15,15 @@ from torch import Tensor, nn, optim
 
 from engine.batches import NoLoader
 from engine.captured import check_capture
-from engine.check import check_askings, check_count, check_length, check_loader, check_optimizer, check_parts
+from engine.check import (
+    check_askings,
+    check_closures,
+    check_count,
+    check_length,
+    check_loader,
+    check_optimizer,
+    check_parts,
+)
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
@@ -23,10 +31,12 @@ from engine.errors import ArgumentRefused
 from engine.fitting import (
     Given,
     check_actions,
+    check_forward,
     check_loss,
     check_max_updates,
     check_mine,
     check_validation,
+    steps,
     uses_optimizer,
 )
 from engine.listeners import (
@@ -50,6 +60,7 @@ from engine.prepare import Kit, Preparation
 from engine.registry import Registry
 from engine.reports import PLAIN
 from engine.run import Run
+from engine.several import Optimizers, as_model, as_optimizer
 from engine.suggest import suggestions
 from engine.turns import Turns
 from engine.vocabulary import Vocabulary
@@ -78,9 +89,10 @@ class Engine:
     """Train, evaluate and predict with a model, as a table says.
 
     Args:
-        model: Any module; it is moved to *device* if one is given.
+        model: Any module, or several by name (then say what FORWARD is); moved to *device* if one is given.
         loss_fn: `(output, targets) -> scalar tensor`, for example `torch.nn.functional.cross_entropy`.
-        optimizer: One that holds the model's parameters; not needed to evaluate and predict.
+        optimizer: One that holds the model's parameters, or several by name, stepped in the order given; not needed to
+            evaluate and predict.
         callbacks: Objects that hear events and answer guards; see `Callback`.
         machine: The table that `fit` runs.
         device: Where batches are moved to; by default where the model's first parameter is.
@@ -109,9 +121,9 @@ class Engine:
         everything that was asked for was done
     """
 
-    model: nn.Module
+    model: nn.Module = field(converter=as_model)
     loss_fn: LossFunction | None = None
-    optimizer: optim.Optimizer | None = None
+    optimizer: optim.Optimizer | Optimizers | None = field(default=None, converter=as_optimizer)
     _given: Sequence[object] = field(default=(), alias="callbacks")
     # What was checked together when the engine was made stays as it is: another machine is another engine.
     machine: Machine = field(default=TRAINING, kw_only=True, on_setattr=setters.frozen)
@@ -264,6 +276,7 @@ class Engine:
         """
         check_loader("loader", loader)
         machine = self._evaluation
+        check_forward((machine,), self.model, self.actions)
         check_loss((machine,), self.loss_fn, self.actions)
         run = self._run(Run, machine, loader)
         run.valid_loader = loader  # for what it may hold
@@ -280,6 +293,7 @@ class Engine:
             torch.Size([3, 3])
         """
         check_loader("loader", loader)
+        check_forward((PREDICTION,), self.model, self.actions)
         outputs = Outputs()
         self._go(self._run(Run, PREDICTION, loader), outputs)
         return joined(outputs.kept) if outputs.kept else []
@@ -500,11 +514,14 @@ class Engine:
     def _check_training(self, max_updates: int | None, *, computes: bool, validates: bool) -> None:
         """Refuse a training without what its actions need; where *computes*, the engine's own compute the loss."""
         check_max_updates(self.machine, self.actions, max_updates)
-        machines = (self.machine, *(self.machine.within if validates else ()))
-        if computes or validates:
-            check_loss(machines if computes else self.machine.within, self.loss_fn, self.actions)
+        held = self.machine.within if validates else ()
+        computing, machines = (self.machine, *held) if computes else held, (self.machine, *held)
+        check_forward(computing, self.model, self.actions)
+        check_loss(computing, self.loss_fn, self.actions)
         if uses_optimizer(machines, self.actions):
             check_optimizer(self.model, self.optimizer)
+        if steps(machines, self.actions):
+            check_closures(self.optimizer)
 
     def _run(self, make: Callable[..., AnyRun], machine: Machine, loader: Loader) -> AnyRun:
         device = self._device_now()

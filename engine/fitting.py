@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from torch import nn
+
 from engine.actions import LOOKS_AT, Action
 from engine.errors import ArgumentRefused, CallbackRefused, hint
 from engine.listeners import check_signature
@@ -152,6 +154,24 @@ def check_loss(machines: Sequence[Machine], loss_fn: object, given: Mapping[Any,
             allowed="a function (output, targets) -> scalar tensor, or an action for State.LOSS",
             instead="write Engine(model, loss_fn, optimizer)",
         )
+
+
+def check_forward(machines: Sequence[Machine], model: nn.Module, given: Mapping[Any, object]) -> None:
+    """Refuse several models by name where the engine's own action would have to know which of them to call."""
+    if not isinstance(model, nn.ModuleDict) or type(model).forward is not nn.Module.forward:
+        return
+    if State.FORWARD not in given and any(State.FORWARD in machine.states for machine in machines):
+        names = list(model) or ["model"]
+        raise ArgumentRefused(
+            f"the model is several by name ({', '.join(names)}), and nothing says which of them forward calls",
+            allowed="an action for State.FORWARD",
+            instead=f"write actions={{State.FORWARD: output_from(lambda run: run.model[{names[0]!r}](run.inputs))}}",
+        )
+
+
+def steps(machines: Sequence[Machine], given: Mapping[Any, object]) -> bool:
+    """Whether the engine's own actions step the optimizer in one of these machines."""
+    return any(state in machine.states for machine in machines for state in {State.STEP, State.FLUSH} - set(given))
 
 
 def uses_optimizer(machines: Sequence[Machine], given: Mapping[Any, object]) -> bool:

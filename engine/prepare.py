@@ -15,6 +15,7 @@ from engine.closure import Closing, flush_refused, needs_closure
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.drive import drive, follow
+from engine.each import each
 from engine.errors import ArgumentRefused, NotNested
 from engine.fitting import Given
 from engine.link import Ears, Linked, ears_of, link, reached
@@ -23,6 +24,7 @@ from engine.loop import source
 from engine.outcome import Tally
 from engine.prefetch import Prefetch
 from engine.run import Do, Run, held_by
+from engine.several import Optimizers
 from states import EVALUATION, PREDICTION, Guard, Machine, State, Trigger
 from states.names import is_stop, name_of
 
@@ -34,7 +36,7 @@ class Kit:
     # The machine that `fit` runs; the first action of another one is not the user's to replace.
     machine: Machine
     given: Given
-    optimizer: optim.Optimizer | None
+    optimizer: optim.Optimizer | Optimizers | None
     checked: bool
     # What replaces the engine's own actions before the user's do, and what captures the step that all come to.
     faster: Sequence[Compiled | Prefetch] = ()
@@ -48,6 +50,8 @@ class Kit:
             holding: For each state that holds a machine, what runs that machine.
         """
         actions = built_in(machine)
+        if isinstance(self.optimizer, Optimizers):
+            actions.update(each(actions))
         for faster in self.faster:
             actions.update(faster.actions(actions))
         for state, do in holding.items():

@@ -11,6 +11,7 @@ from torch import Tensor, device, nn, optim
 
 from engine.errors import ArgumentRefused, LoaderRefused
 from engine.outcome import Outcome, Tally, Verdict
+from engine.several import Optimizers
 from states import Machine, Transition
 from states.errors import shown
 from states.names import OF_THE_EPOCH, name_of
@@ -50,10 +51,10 @@ class Run:
     """
 
     machine: Machine
-    model: nn.Module
+    model: nn.Module  # of several models an nn.ModuleDict: run.model["generator"]
     device: device
     loss_fn: Any = None  # (output, targets) -> scalar tensor
-    optimizer: optim.Optimizer | None = None
+    optimizer: optim.Optimizer | Optimizers | None = None  # of several: run.optimizer["generator"]
     loader: Iterable[Any]
     valid_loader: Iterable[Any] | None = None
 
@@ -195,6 +196,12 @@ class Run:
         """One line: the machine, where it is, how it ended."""
         return f"<Run of {self.machine.name}: {self.where}; {self.outcome.value}>"
 
+    def _repr_html_(self) -> str:
+        """In a notebook: where it is, its last transitions, its state on the diagram."""
+        from engine.notebook import shown_as_html  # noqa: PLC0415  # it draws a run, so it comes behind this file
+
+        return shown_as_html(self)
+
 
 Do = Callable[[Run], Enum]  # what is done in a state; it returns the trigger that happened
 
@@ -240,8 +247,8 @@ def gradients(run: Run) -> Iterator[Tensor]:
     return (parameter.grad for parameter in parameters if parameter.grad is not None)
 
 
-def held(optimizer: optim.Optimizer) -> list[Tensor]:
-    """The parameters that an optimizer steps, group by group."""
+def held(optimizer: optim.Optimizer | Optimizers) -> list[Tensor]:
+    """The parameters that an optimizer steps, group by group; of several, one that two of them step comes twice."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 

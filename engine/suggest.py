@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
+from engine.several import Optimizers
+
 
 # What has a fused step, and for what, as torch documents it.
 _FUSED = (optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad)
@@ -13,11 +15,11 @@ _DEVICES = ("cpu", "cuda")
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def suggestions(optimizer: optim.Optimizer | None) -> tuple[str, ...]:
+def suggestions(optimizer: optim.Optimizer | Optimizers | None) -> tuple[str, ...]:
     """What would be faster, a sentence each: a fused step, where torch has one for the optimizer's parameters.
 
     Nothing is said where the user has chosen (`fused`, `foreach` or `differentiable` is given), nor of SGD without
-    momentum on a CPU: there, fusing was measured to gain less than a tenth.
+    momentum on a CPU: there, fusing was measured to gain less than a tenth.  With several, each sentence has a name.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.zeros(1))
@@ -26,6 +28,9 @@ def suggestions(optimizer: optim.Optimizer | None) -> tuple[str, ...]:
         >>> print(*suggestions(optim.Adam([weight])))
         Adam has a fused step on cpu: Adam(..., fused=True) is faster. ...
     """
+    if isinstance(optimizer, Optimizers):
+        named = optimizer.items()
+        return tuple(f"{name}: {sentence}" for name, one in named for sentence in suggestions(one))
     if optimizer is None or type(optimizer) not in _FUSED:
         return ()
     groups = optimizer.param_groups
