@@ -25,7 +25,7 @@ def marked(
         drawn: The picture of the machine.
         machine: The machine itself.
         here: The state in which the run is, or `None`; an abnormal end, too.
-        taken: The row that was taken last, or several.  A death has no arrow: the note stands for it.
+        taken: The row that was taken last, or several.  A death or departure has no arrow: the note stands for it.
 
     Raises:
         PlaceUnknown: the machine has no such state or row.
@@ -43,7 +43,10 @@ def marked(
 
 
 def _name(here: object, machine: Machine) -> str:
-    states = {name_of(state): state for state in (*machine.states, *(row.dest for row in machine.deaths))}
+    states = {
+        name_of(state): state
+        for state in (*machine.states, *(row.dest for row in (*machine.deaths, *machine.departures)))
+    }
     given = here if isinstance(here, str) else name_of(here)
     if isinstance(here, Enum) and states.get(given) is here:
         return given
@@ -55,8 +58,8 @@ def _name(here: object, machine: Machine) -> str:
 
 
 def _numbers(row: object, machine: Machine) -> tuple[int, ...]:
-    """The number of the arrow on which a row stands; none for a death."""
-    if row in machine.deaths:
+    """The number of the arrow on which a row stands; none for a death or a departure."""
+    if row in machine.deaths or row in machine.departures:
         return ()
     for number, rows in enumerate(joined(machine)):
         if row in rows:

@@ -280,15 +280,20 @@ def _arrow(number: int, rows: Sequence[Transition], order: Sequence[Enum], calle
 
 
 def _note(machine: Machine, called: frozenset[str]) -> tuple[str, ...]:
-    """The deaths, folded: they lead from nearly every state to the same few ends."""
-    deaths = machine.deaths
-    if not deaths:
+    """Deaths and departures, folded: they lead from nearly every state to the same few ends."""
+    if not machine.deaths:
         return ()
-    dying = {row.source for row in deaths}
+    dying = {row.source for row in machine.deaths}
     spared = [name_of(state) for state in _order(machine) if state not in dying and state not in machine.finals]
-    ways = dict.fromkeys(f"{spoken(name_of(row.trigger))} {ARROW} {name_of(row.dest)}" for row in deaths)
-    heards = dict.fromkeys(tuple(_starred(name_of(event), called) for event in row.heard) for row in deaths)
-    return (f"any state but {', '.join(spared)}:", *ways, "heard: " + " or ".join(map(", ".join, heards)))
+    folded = (*_folded(machine.deaths, called), *_folded(machine.departures, called))
+    return (f"any state but {', '.join(spared)}:", *folded)
+
+
+def _folded(rows: Sequence[Transition], called: frozenset[str]) -> tuple[str, ...]:
+    """Rows that lead from many states to the same ends: where they lead, then what is heard."""
+    ways = dict.fromkeys(f"{spoken(name_of(row.trigger))} {ARROW} {name_of(row.dest)}" for row in rows)
+    heards = dict.fromkeys(tuple(_starred(name_of(event), called) for event in row.heard) for row in rows)
+    return (*ways, "heard: " + " or ".join(", ".join(heard) or "nothing" for heard in heards))
 
 
 def _starred(word: str, called: frozenset[str]) -> str:

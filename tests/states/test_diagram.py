@@ -354,6 +354,8 @@ def test_the_abnormal_ends_are_one_note():
         "error raised → failed",
         "interrupt → interrupted",
         "heard: exception, train_end",
+        "run left → left",
+        "heard: train_end",
     )
 
 
