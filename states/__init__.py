@@ -6,6 +6,7 @@
 #   names       the words: State, Trigger, Event, Guard, Counter
 #   rows        a Transition, a Count
 #   machine     a Machine: rows, initial, finals, what its states hold
+#   extend      a machine out of another: states put in, rows replaced; without takes out, held is about held machines
 #   proof       what holds for every machine; rules says what must, paths how each state is reached
 #   grammar     the legal orders of events, written by hand; expressions reads them
 #   walk        what would happen under a plan
@@ -17,6 +18,7 @@
 
 from states.checked import to_transitions as to_transitions
 from states.diagram import diagram as diagram
+from states.errors import ExtensionRefused as ExtensionRefused
 from states.errors import MachineRefused as MachineRefused
 from states.errors import StateloopError as StateloopError
 from states.errors import TriggerRefused as TriggerRefused

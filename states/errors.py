@@ -3,6 +3,7 @@
 StateloopError
   MachineRefused      a machine breaks a rule of `prove`
   TriggerRefused      something was reported that the table does not take there
+  ExtensionRefused    a machine cannot be extended in this way
   (engine.errors)     mistakes in what an engine was given, or got while it ran
 """
 
@@ -78,6 +79,23 @@ class MachineRefused(StateloopError):
 
 class TriggerRefused(StateloopError):
     """A trigger was reported in a state whose rows do not take it."""
+
+
+class ExtensionRefused(StateloopError):
+    """A machine cannot be extended in this way: nothing was built.
+
+    Example:
+        >>> raise ExtensionRefused("no row leads to idle", allowed="states on the way", instead="say after=State.IDLE")
+        Traceback (most recent call last):
+            ...
+        states.errors.ExtensionRefused: no row leads to idle
+          allowed:  states on the way
+          instead:  say after=State.IDLE
+    """
+
+    def __init__(self, what: str, *, allowed: str, instead: str) -> None:
+        self.what, self.allowed, self.instead = what, allowed, instead
+        super().__init__(f"{what}\n  allowed:  {allowed}\n  instead:  {instead}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

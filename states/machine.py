@@ -1,15 +1,18 @@
 """What is a machine?  Rows with an initial and final states, proved when they are put together."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cached_property, partial
 from types import MappingProxyType
 
 from attrs import evolve, field, frozen
 
+from states.errors import ExtensionRefused
+from states.extend import found, inserted_after, inserted_before, insertion, replaced
 from states.names import OF_THE_EPOCH, Event, State, Trigger, is_stop, name_of
 from states.proof import Proof, examine
 from states.rows import Count, Transition
+from states.without import without
 
 
 def _states(states: Iterable[Enum]) -> tuple[Enum, ...]:
@@ -147,3 +150,128 @@ class Machine:
             for row in self.deaths
             if row.trigger is Trigger.ERROR_RAISED
         )
+
+    def row(self, source: Enum, trigger: Enum | None = None, guard: Enum | None = None) -> Transition:
+        """The one row of a state, a trigger and a guard; what stands in no column is `None`.
+
+        Raises:
+            ExtensionRefused: there is no such row; lists the rows of the state.
+
+        Example:
+            >>> from states import TRAINING, Guard, State, Trigger
+            >>> print(TRAINING.row(State.BACKWARD, Trigger.GRADS_READY, Guard.ACCUMULATE))
+            backward grads_ready [accumulate] -> epoch: backward_end, batch_end
+        """
+        return found(self, source, trigger, guard)
+
+    def insert(
+        self,
+        state: Enum,
+        trigger: Enum | None = None,
+        *,
+        before: Enum | None = None,
+        after: Enum | None = None,
+        events: Sequence[Enum] = (),
+        skip: Enum | None = None,
+        holds: "Machine | None" = None,
+        name: str | None = None,
+    ) -> "Machine":
+        """This machine with a new state on the way: its action runs, reports `trigger`, and the way goes on.
+
+        Before a state, every row that led there leads to the new one.  What was heard on entering the old state is
+        heard between the two; ends and `stop` are heard where they were, on the way into the new one.  After a state,
+        the guards that were asked there are asked behind the new one.
+
+        Args:
+            state: A member of an enum of your own.
+            trigger: What its action reports; of a state that holds a machine, *validated* if nothing else is said.
+            before: The state that it comes before; or
+            after: the state, with one trigger, that it comes after.
+            events: None, or a pair: heard when the state is entered, and when it has reported.
+            skip: A guard; at a yes, the state is passed over.
+            holds: The machine that runs in it.  If that one can stop the whole run, a row takes the stop to where the
+                other stops lead.
+            name: What the new machine is called.
+
+        Raises:
+            ExtensionRefused: it cannot be put there, or not in this way.
+            MachineRefused: the new table breaks a rule.
+
+        Example:
+            >>> from enum import Enum
+            >>> from states import EVALUATION, TRAINING, State
+            >>> Mine = Enum("Mine", "CLIP CLIPPED SKIP_CLIP PEEK SKIP_PEEK")
+            >>> clipping = TRAINING.insert(Mine.CLIP, Mine.CLIPPED, before=State.STEP, skip=Mine.SKIP_CLIP)
+            >>> for row in (*clipping.rows_from(State.AVERAGE), *clipping.rows_from(Mine.CLIP)):
+            ...     print(row)
+            average grads_averaged [skip_clip] -> step: step_begin
+            average grads_averaged -> clip
+            clip clipped -> step: step_begin
+            >>> peeking = TRAINING.insert(Mine.PEEK, before=State.FETCH, holds=EVALUATION, skip=Mine.SKIP_PEEK)
+            >>> for row in peeking.rows_from(Mine.PEEK):
+            ...     print(row)
+            peek validated -> fetch
+            peek validation_stopped -> stopping: epoch_end
+        """
+        new = insertion(self, state, trigger, events=events, skip=skip, holds=holds)
+        if before is not None and after is None:
+            return inserted_before(self, new, before, name)
+        if after is not None and before is None:
+            return inserted_after(self, new, after, name)
+        raise ExtensionRefused(
+            f"{name_of(state)} is to be inserted, with {'neither' if before is None else 'both'} of before and after",
+            allowed="one of the two",
+            instead="say before=... or after=...",
+        )
+
+    def replace(
+        self,
+        rows: Mapping[Transition, Transition | Iterable[Transition]],
+        *,
+        counts: Iterable[Count] = (),
+        holds: "Mapping[Enum, Machine] | None" = None,
+        name: str | None = None,
+    ) -> "Machine":
+        """This machine with other rows at the places of some, all at once: half of a change may break a rule.
+
+        Args:
+            rows: For each row that goes, the row or rows that come instead; none drops it.
+            counts: Counts to add.
+            holds: Machines to add, by the state that holds them.
+            name: What the new machine is called.
+
+        Raises:
+            ExtensionRefused: a row is none of this machine.
+            MachineRefused: the new table breaks a rule.
+
+        Example:
+            >>> from attrs import evolve
+            >>> from states import TRAINING, Guard, State
+            >>> skipping = TRAINING.row(State.BATCH, guard=Guard.SKIP_BATCH)
+            >>> heard = evolve(skipping, heard=())
+            >>> TRAINING.replace({skipping: heard})
+            Traceback (most recent call last):
+                ...
+            states.errors.MachineRefused: the machine 'training with other rows' breaks 1 rule(s):
+              1. a state has a second stack of open scopes: epoch is reached with train > epoch > batch open, ...
+        """
+        return replaced(self, rows, counts, holds or {}, name)
+
+    def without(self, *words: Enum | Transition, name: str | None = None) -> "Machine":
+        """This machine without some words, and without what nothing leads to any more.
+
+        A guard or a trigger goes with its rows, a row by itself.  An event is heard no more; the rows stay.  A state is
+        passed over: the rows into it lead to where it led, and what was heard before and behind it is heard there; a
+        begin that meets its own end is heard no more.  Counts of what is gone go, too.
+
+        Raises:
+            ExtensionRefused: this machine has no such word, or a state is left in several ways.
+            MachineRefused: the new table breaks a rule.
+
+        Example:
+            >>> from states import TRAINING, Guard, State
+            >>> short = TRAINING.without(State.VALIDATE, Guard.ACCUMULATE)
+            >>> len(TRAINING.rows) - len(short.rows), short.name
+            (4, 'training without validate, accumulate')
+        """
+        return without(self, words, name)
