@@ -79,8 +79,10 @@ class LinkedState:
     state: Enum
     action: Action | None = None
     groups: tuple[LinkedGroup, ...] = ()
-    # Whether a run of the user's own loop stands still in it, until the user's code goes on.
+    # For a run of the user's own loop: whether it stands still here until the user's code goes on, and how many scopes
+    # are open here.
     waits: bool = False
+    depth: int = 0
 
 
 @define(eq=False)

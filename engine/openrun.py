@@ -8,7 +8,6 @@
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from functools import partial
 from typing import Any
 
 from attrs import define
@@ -18,9 +17,12 @@ from engine.check import check_loader
 from engine.errors import ArgumentRefused
 from engine.fitting import Given, check_loss
 from engine.link import LinkedState
-from engine.outoforder import no_epoch, out_of_order, unfinished
+from engine.outoforder import no_epoch, unfinished
 from engine.reports import ReportedRun
 from states import State, Trigger
+
+
+_FETCH = State.FETCH  # looked at in every batch, so bound once
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -109,11 +111,9 @@ class OpenRun(ReportedRun):
         check_loader("loader", given)
         check_loss(self.machine.within, self.loss_fn, self.given)
         self._leave_batches()
-        if not self._takes(Trigger.VALIDATION_DUE):
-            raise out_of_order(self, Trigger.VALIDATION_DUE)
         self.valid_loader = given
         try:
-            self._move(partial(self._hear, Trigger.VALIDATION_DUE, {}))
+            self.report(Trigger.VALIDATION_DUE)
         finally:
             self.valid_loader = kept
         return self.state
@@ -158,15 +158,14 @@ class OpenRun(ReportedRun):
     def _draw(self) -> None:
         """Ask whether to stop; if not, draw a batch."""
         row = self._act()
-        if self.state is State.FETCH:
+        if self.state is _FETCH:
             row = self._act()
         self._settle(row)
 
     @property
     def _in_batch(self) -> bool:
         """Whether a batch is open: more is than between two of them."""
-        scopes = self.machine.proof.scopes
-        return not self.ended and self.between is not None and len(scopes[self.state]) > len(scopes[self.between.state])
+        return self.between is not None and self.here.depth > self.between.depth
 
     def _leave_batch(self) -> None:
         """The loop goes on: a batch of which nothing was reported is skipped; one that is open is refused."""

@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define
 from torch import Tensor
 
+from engine.drive import reported
 from engine.errors import ArgumentRefused, BatchRefused, LossRefused
 from engine.link import LinkedGroup, LinkedRow, LinkedState
 from engine.outcome import SKIPPED, Tally
@@ -32,6 +33,11 @@ PLAIN = frozenset(
 )
 
 NOTHING: Any = object()  # what was not given, where None is a value
+
+# Looked at in every batch, so bound once: a member reached through its class costs a call in Python 3.11.
+_BATCH_READY = Trigger.BATCH_READY
+_OUTPUT_READY = Trigger.OUTPUT_READY
+_LOSS_READY = Trigger.LOSS_READY
 
 # What a report brings along.  Those of the user's own words may bring anything, all other built-in ones nothing.
 _MUST = {Trigger.BATCH_READY: "inputs", Trigger.OUTPUT_READY: "output", Trigger.LOSS_READY: "loss"}
@@ -78,12 +84,25 @@ class ReportedRun(SteppedRun):
 
         Cost: one to two microseconds, and what is heard.
         """
-        given = {"inputs": inputs, "targets": targets, "output": output, "loss": loss}
         self._check_free()
         if not self._takes(trigger):
             raise out_of_order(self, trigger)
-        _check_brought(trigger, given)
-        self._move(partial(self._hear, trigger, given))
+        if not _usual(trigger, inputs, targets, output, loss):
+            _check_brought(trigger, {"inputs": inputs, "targets": targets, "output": output, "loss": loss})
+        if not self.begun:
+            self._begin()
+        self.moving = True
+        try:
+            if self._comes_to(trigger):
+                self._keep(inputs, targets, output, loss)
+                self._settle(self._report(reported(self, self.here, trigger)))
+            else:
+                self._settle(None)
+        except BaseException as error:
+            self._die(error)
+            raise
+        finally:
+            self.moving = False
         return self.state
 
     def skip(
@@ -109,29 +128,25 @@ class ReportedRun(SteppedRun):
         Raises:
             OutOfOrder: nothing can be skipped where the run is; nothing was changed.
         """
-        given = {"output": output, "loss": loss}
         self._check_free()
         group, row = self._skipping(guard)
-        _check_brought(group.trigger, given)
-        self._move(partial(self._skip, group, row, given))
+        _check_brought(group.trigger, {"output": output, "loss": loss})
+        self._move(partial(self._skip, group, row, output, loss))
         return self.state
 
-    def _hear(self, trigger: Enum, given: Mapping[str, Any]) -> None:
-        """A report of the user's code, and all that follows of it."""
+    def _comes_to(self, trigger: Enum) -> bool:
+        """Go on to where a trigger is taken; not so if a guard that is asked on the way leads elsewhere."""
         if self.decided is not None:
             self._go_on(self.decided)
-        row = None
-        while self.here.action is None and not self.ended:
-            row = self._act()
-        group = next((group for group in self.here.groups if group.trigger is trigger), None)
-        if group is not None:
-            self._keep(given)
-            row = self._report(group)
-        self._settle(row)
+        if self.here.action is not None:
+            return True
+        while self.here.action is None and self.here.groups:
+            self._act()
+        return any(group.trigger is trigger for group in self.here.groups)
 
-    def _skip(self, group: LinkedGroup, row: LinkedRow, given: Mapping[str, Any]) -> None:
+    def _skip(self, group: LinkedGroup, row: LinkedRow, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
         """What is reported, with the yes of the user's code."""
-        self._keep(given)
+        self._keep(NOTHING, NOTHING, output, loss)
         for happening in group.first:
             happening.do(self)
         assert row.transition.guard is not None, "a row that skips is guarded"
@@ -139,16 +154,20 @@ class ReportedRun(SteppedRun):
         tally.note(row.transition, self.epoch, self.batch_index, self.updates)
         self._settle(self._take(row))
 
-    def _keep(self, given: Mapping[str, Any]) -> None:
-        for name, value in given.items():
-            if value is not NOTHING:
-                setattr(self, name, value)
+    def _keep(self, inputs: Any, targets: Any, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
+        """Take over what was reported."""
+        if inputs is not NOTHING:
+            self.inputs, self.targets = inputs, None if targets is NOTHING else targets
+        if output is not NOTHING:
+            self.output = output
+        if loss is not NOTHING:
+            self.loss = loss
 
     def _settle(self, row: LinkedRow | None) -> None:
         """Do what is the engine's, up to where the user's code is to act; *row* was taken last."""
-        if row is not None and row.transition.trigger is Trigger.BATCH_READY:
+        if row is not None and row.transition.trigger is _BATCH_READY:
             self._offer()
-        while self.decided is None and not self.here.waits and not self.ended:
+        while not self.here.waits and self.decided is None and self.here.groups:
             self._act()
 
     def _offer(self) -> None:
@@ -175,7 +194,12 @@ class ReportedRun(SteppedRun):
     def _takes(self, trigger: Enum) -> bool:
         """Whether a trigger may be reported where the run stands, whatever the guards answer that are asked first."""
         start = self.here if self.decided is None else self.decided.dest
-        return any(group.trigger is trigger for state in _ahead(start) for group in state.groups)
+        for group in start.groups:
+            if group.trigger is trigger:
+                return True
+        return start.action is None and any(
+            group.trigger is trigger for state in _ahead(start) for group in state.groups
+        )
 
     def _skipping(self, guard: Enum | str | None) -> tuple[LinkedGroup, LinkedRow]:
         """The row that skips where the run stands, with the group that it is in."""
@@ -208,6 +232,17 @@ def _ahead(start: LinkedState) -> Iterator[LinkedState]:
             if row.dest.state not in seen:
                 seen.add(row.dest.state)
                 ways.append(row.dest)
+
+
+def _usual(trigger: Enum, inputs: object, targets: object, output: object, loss: object) -> bool:
+    """Whether a report of a batch brings what it brings in nearly all cases: told without making anything."""
+    if inputs is not NOTHING or targets is not NOTHING:
+        return False
+    if trigger is _LOSS_READY:
+        return type(loss) is Tensor and output is NOTHING
+    if trigger is _OUTPUT_READY:
+        return output is not NOTHING and loss is NOTHING
+    return output is NOTHING and loss is NOTHING and trigger is not _BATCH_READY
 
 
 def _check_brought(trigger: Enum | None, given: Mapping[str, Any]) -> None:

@@ -48,6 +48,12 @@ DROPPING = Contender(
     own.plain_dropping,
     note="gradients are dropped by a write, as the engine does; torch's method also makes a record for its profiler",
 )
+STEPPER = Contender("run.advance()", own.stepper, note="one transition at a time")
+OWN_LOOP = Contender(
+    "own loop, reports",
+    own.own_loop,
+    note="the plain loop, which reports what it does; zero_grad is left to the engine",
+)
 CHECKED = Contender(
     "fit, checked", own.fit_checked, note="pytransitions decides where each report leads: a mode for tests"
 )

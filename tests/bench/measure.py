@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from attrs import define, evolve, frozen
 
-from tests.bench.contenders import BASELINES, CHECKED, DROPPING, FIT, UNMEASURED, Contender
+from tests.bench.contenders import BASELINES, CHECKED, DROPPING, FIT, OWN_LOOP, STEPPER, UNMEASURED, Contender
 from tests.bench.results import Measured, Table
 from tests.bench.timing import Seconds, interleave, seconds
 from tests.bench.workloads import EVENTS, Job, Trained, Workload
@@ -104,7 +104,7 @@ def _times(judge: Judge, baseline: Contender, contenders: Iterable[Contender], r
 
 def measure_own(workload: Workload, rounds: int) -> Table:
     """The engine, in many rounds; where only the loop is timed, also what it keeps and what it saves."""
-    contenders = [FIT, UNMEASURED, DROPPING] if workload.name == "tiny" else [FIT]
+    contenders = [FIT, STEPPER, OWN_LOOP, UNMEASURED, DROPPING] if workload.name == "tiny" else [FIT]
     return measure(workload, contenders, Extent(rounds, ONCE, workload.epochs, workload.own_budget))
 
 

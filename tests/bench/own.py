@@ -2,7 +2,7 @@
 
 import torch
 
-from engine import Callback, Engine
+from engine import Callback, Engine, State, Trigger
 from engine.run import Run
 from tests.bench.workloads import Job, Trained, accuracy
 
@@ -130,6 +130,32 @@ def fit_checked(job: Job) -> Trained:
 def fit_unmeasured(job: Job) -> Trained:
     """The engine, which keeps no mean loss, as the plain loop keeps none."""
     return _fit(job, measured=False)
+
+
+def stepper(job: Job) -> Trained:
+    """The engine, one transition at a time."""
+    engine = Engine(job.model, job.loss_fn, job.optimizer)
+    run = engine.start(job.train, epochs=job.epochs)
+    while run.advance() is not None:
+        pass
+    return Trained()
+
+
+def own_loop(job: Job) -> Trained:
+    """The plain loop, which reports to the engine what it does; dropping the gradients is left to the engine."""
+    model, loss_fn, optimizer = job.model, job.loss_fn, job.optimizer
+    with Engine(model, loss_fn, optimizer).start(epochs=job.epochs) as run:
+        for _ in run.each_epoch():
+            for inputs, targets in run.each_batch(job.train):
+                output = model(inputs)
+                run.report(Trigger.OUTPUT_READY, output=output)
+                loss = loss_fn(output, targets)
+                run.report(Trigger.LOSS_READY, loss=loss)
+                loss.backward()
+                if run.report(Trigger.GRADS_READY) is State.STEP:
+                    optimizer.step()
+                    run.report(Trigger.WEIGHTS_MOVED)
+    return Trained()
 
 
 def _fit(job: Job, *, checked: bool = False, measured: bool = True) -> Trained:

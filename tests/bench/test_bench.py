@@ -13,7 +13,17 @@ from engine.prepare import Preparation
 from states import TRAINING
 from tests.bench import fake, page, picture
 from tests.bench.__main__ import NAMES, parsed
-from tests.bench.contenders import BASELINES, CHECKED, DROPPING, FIT, UNMEASURED, Contender, installed
+from tests.bench.contenders import (
+    BASELINES,
+    CHECKED,
+    DROPPING,
+    FIT,
+    OWN_LOOP,
+    STEPPER,
+    UNMEASURED,
+    Contender,
+    installed,
+)
 from tests.bench.measure import Differs, Extent, judge_of, measure
 from tests.bench.parts import LINES, parts, texts
 from tests.bench.results import JSON, Measured, Memory, Part, Results, Startup, Table, read, written
@@ -41,7 +51,7 @@ def test_the_plain_loop_learns_and_every_job_is_made_anew(workload) -> None:
     assert (judge.loss, judge.accuracy) == (again.loss, again.accuracy)
 
 
-@pytest.mark.parametrize("contender", [UNMEASURED, DROPPING], ids=["unmeasured", "dropping"])
+@pytest.mark.parametrize("contender", [STEPPER, OWN_LOOP, UNMEASURED, DROPPING], ids=lambda one: one.train.__name__)
 def test_other_ways_to_do_the_same_end_with_the_same_bits(contender) -> None:
     judge = short(WORKLOADS["tiny"])
     judge.timed(contender)()
