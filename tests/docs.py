@@ -9,17 +9,23 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
 
-from states import EVALUATION, PREDICTION, TRAINING, diagram
+from states import EVALUATION, PREDICTION, TRAINING, State, diagram
 from states.markdown import markdown
 from tests.bench.results import JSON, read
 from tests.bench.table import summary
 
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md",)
+PAGES = ("in-your-own-loop", "one-transition-at-a-time", "a-machine-of-your-own")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
+_CLIP = Enum("_CLIP", "CLIP CLIPPED CLIP_BEGIN CLIP_END SKIP_CLIP")
 PICTURES = {
+    ROOT / "docs" / "clipping.svg": TRAINING.insert(
+        _CLIP.CLIP, _CLIP.CLIPPED, before=State.STEP, events=(_CLIP.CLIP_BEGIN, _CLIP.CLIP_END), skip=_CLIP.SKIP_CLIP
+    ),
     ROOT / "docs" / "training.svg": TRAINING,
     ROOT / "docs" / "evaluation.svg": EVALUATION,
     ROOT / "docs" / "prediction.svg": PREDICTION,

@@ -38,7 +38,8 @@ def test_the_readme_counts_the_rows_of_the_table() -> None:
     assert f"one table of {len(TRAINING.rows)} rows" in (ROOT / "README.md").read_text()
 
 
-def test_every_link_of_the_readme_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", (ROOT / "README.md").read_text())
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_of_a_document_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", path.read_text())
     assert links
-    assert all((ROOT / (link or image)).exists() for link, image in links)
+    assert all((path.parent / (link or image)).exists() for link, image in links)
