@@ -14,12 +14,13 @@ from pathlib import Path
 
 from states import EVALUATION, PREDICTION, TRAINING, State, diagram
 from states.markdown import markdown
+from tests import coming
 from tests.bench.results import JSON, read
 from tests.bench.table import summary
 
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("in-your-own-loop", "one-transition-at-a-time", "a-machine-of-your-own")
+PAGES = ("in-your-own-loop", "one-transition-at-a-time", "a-machine-of-your-own", "coming-from")
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
 _CLIP = Enum("_CLIP", "CLIP CLIPPED CLIP_BEGIN CLIP_END SKIP_CLIP")
 PICTURES = {
@@ -45,6 +46,8 @@ def made_parts() -> Mapping[str, Callable[[], str]]:
         "events": lambda: words("Event", "callbacks hear"),
         "guards": lambda: words("Guard", "a yes means"),
         "states": lambda: words("State", "what the run is doing"),
+        "coming from, events": coming.events,
+        "coming from, others": coming.others,
         "speed": lambda: summary(read(JSON.read_text())),
     }
 
