@@ -27,7 +27,9 @@ KNOWS: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("library", KNOWS)
-def test_each_name_is_one_of_the_library_itself(library: str) -> None:
+@pytest.mark.filterwarnings("ignore")  # theirs, when they are loaded
+def test_each_name_is_one_of_the_library_itself(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
     try:
         has = KNOWS[library]()
     except ModuleNotFoundError as error:
