@@ -1,0 +1,200 @@
+"""Does a machine that comes out of another keep all that is promised, and is nonsense refused with what shows it?"""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from itertools import pairwise
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from states import EVALUATION, PREDICTION, TRAINING, Event, Guard, Machine, MachineRefused, State, Transition, Trigger
+from states.checked import Checked
+from states.errors import ExtensionRefused, Offence, Rule
+from states.names import is_stop, name_of
+from tests.states.extensions import Heard, Mine, extensions
+from tests.states.play import Place, begun, moves
+
+
+PAIR = (Heard.PUT_0_BEGIN, Heard.PUT_0_END)
+
+
+def steps(machine: Machine, data: st.DataObject) -> Iterator[tuple[Place, Transition, Place]]:
+    """A random way through a machine and those that it holds: any report, any answer."""
+    place = begun(machine)
+    for _ in range(60):
+        if place.over:
+            return
+        ways = list(moves(place))
+        row, there = data.draw(st.sampled_from(ways))
+        yield place, row, there
+        place = there
+
+
+@given(extensions(), st.data())
+def test_an_extension_that_is_accepted_nests_counts_up_and_is_taken_alike_by_pytransitions(
+    drawn: tuple[Machine, MachineRefused | None], data: st.DataObject
+) -> None:
+    machine, _ = drawn
+    checked = {m.name: Checked(m) for m in (machine, *machine.within)}
+    scopes: list[str] = []
+    for place, row, there in steps(machine, data):
+        taken = checked[place.machine.name].choose(row.source, row.trigger, lambda guard, row=row: guard is row.guard)
+        assert taken == row
+        for event in row.events:
+            scope, _, side = name_of(event).rpartition("_")
+            if side == "begin":
+                scopes.append(scope)
+            elif side == "end":
+                assert scopes.pop() == scope
+        assert tuple(scopes) == there.scopes
+        if there.over:
+            assert not scopes
+
+
+@given(extensions())
+def test_an_extension_that_is_accepted_dies_with_its_outermost_end(
+    drawn: tuple[Machine, MachineRefused | None],
+) -> None:
+    machine, _ = drawn
+    for row in (*machine.deaths, *machine.departures):
+        scopes = machine.proof.scopes[row.source]
+        ends = [name_of(event) for event in row.heard if event is not Event.EXCEPTION]
+        assert ends == ([f"{scopes[0]}_end"] if scopes else [])
+
+
+def opened(path: tuple[Transition, ...]) -> tuple[list[str], list[str]]:
+    """What is open at the end of a path, and what was ended that was not open."""
+    scopes: list[str] = []
+    wrong: list[str] = []
+    for row in path:
+        for event in row.events:
+            scope, _, side = name_of(event).rpartition("_")
+            if side == "begin":
+                scopes.append(scope)
+            elif side == "end" and scopes[-1:] == [scope]:
+                scopes.pop()
+            elif side == "end":
+                wrong.append(scope)
+    return scopes, wrong
+
+
+def cycle(path: tuple[Transition, ...]) -> tuple[Transition, ...]:
+    """The end of a path that comes back to where it began."""
+    starts = [at for at, row in enumerate(path) if row.source is path[-1].dest]
+    assert starts, "the path does not come back"
+    return path[starts[-1] :]
+
+
+SHOWS: dict[Rule, Callable[[tuple[Transition, ...]], bool]] = {
+    Rule.END_WITHOUT_BEGIN: lambda path: len(opened(path)[1]) > len(opened(path[:-1])[1]),
+    Rule.BEGIN_NEVER_ENDED: lambda path: bool(opened(path)[0]),
+    Rule.NO_ACTION: lambda path: all(row.trigger is None for row in cycle(path)),
+    Rule.NO_STOP: lambda path: not any(row.guard is not None and is_stop(row.guard) for row in cycle(path)),
+}
+
+
+def check_offence(offence: Offence) -> None:
+    """The path is one, from the beginning, and shows what is said of it."""
+    path = offence.path
+    assert all(one.dest is other.source for one, other in pairwise(path))
+    if path and offence.rule in SHOWS:
+        assert path[0].source is State.IDLE
+        assert SHOWS[offence.rule](path), str(offence)
+    if offence.rule is Rule.SECOND_STACK:
+        reached = f"{name_of(path[-1].dest)} is reached with {' > '.join(opened(path)[0]) or 'nothing'}"
+        assert offence.text.startswith(reached)
+
+
+@given(extensions())
+def test_an_extension_that_is_refused_comes_with_a_path_that_shows_why(
+    drawn: tuple[Machine, MachineRefused | None],
+) -> None:
+    _, refused = drawn
+    for offence in refused.offences if refused else ():
+        check_offence(offence)
+
+
+@pytest.mark.parametrize("machine", [TRAINING, EVALUATION, PREDICTION], ids=lambda machine: machine.name)
+@pytest.mark.parametrize("skip", [None, Mine.SKIP_PUT_0])
+@pytest.mark.parametrize("events", [(), PAIR])
+def test_what_was_put_in_before_a_state_can_be_taken_out_again(
+    machine: Machine, skip: Enum | None, events: tuple[Enum, ...]
+) -> None:
+    put = 0
+    for state in machine.states:
+        try:
+            longer = machine.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=state, events=events, skip=skip)
+        except (ExtensionRefused, MachineRefused):
+            continue
+        put += 1
+        assert len(longer.rows) > len(machine.rows)
+        assert longer.without(Mine.PUT_0, name=machine.name) == machine
+    assert put > 2
+
+
+def test_states_that_are_put_before_the_same_one_come_in_the_order_in_which_they_were_put() -> None:
+    machine = TRAINING
+    for number in range(3):
+        machine = machine.insert(Mine[f"PUT_{number}"], Mine[f"DONE_PUT_{number}"], before=State.STEP)
+    way = [State.AVERAGE, Mine.PUT_0, Mine.PUT_1, Mine.PUT_2]
+    assert [machine.rows_from(state)[-1].dest for state in way] == [*way[1:], State.STEP]
+    assert machine.name == "training with put_0 with put_1 with put_2"
+
+
+def test_what_was_heard_on_entering_a_state_is_heard_behind_the_one_that_is_put_before_it() -> None:
+    machine = TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=PAIR, skip=Mine.SKIP_PUT_0)
+    rows = [*machine.rows_from(State.AVERAGE), *machine.rows_from(Mine.PUT_0)]
+    assert [str(row) for row in rows] == [
+        "average grads_averaged [skip_put_0] -> step: step_begin",
+        "average grads_averaged -> put_0: put_0_begin",
+        "put_0 done_put_0 -> step: put_0_end, step_begin",
+    ]
+
+
+def test_behind_a_state_its_guards_are_asked_behind_the_one_that_is_put_there() -> None:
+    machine = TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, after=State.BACKWARD, events=PAIR)
+    assert [str(row) for row in machine.rows_from(State.BACKWARD)] == [
+        "backward grads_ready -> put_0: backward_end, put_0_begin"
+    ]
+    assert [row.guard for row in machine.rows_from(Mine.PUT_0)] == [Guard.ACCUMULATE, Guard.SKIP_STEP, None]
+
+
+def test_a_stop_inside_of_what_a_state_holds_leads_to_where_the_run_stops() -> None:
+    machine = TRAINING.insert(Mine.PUT_0, before=State.FORWARD, holds=EVALUATION, skip=Mine.SKIP_PUT_0)
+    stopped = machine.row(Mine.PUT_0, Trigger.VALIDATION_STOPPED)
+    assert str(stopped) == "put_0 validation_stopped -> stopping: batch_end, epoch_end"
+    assert machine.holds[Mine.PUT_0] is EVALUATION
+
+
+def test_without_a_word_goes_what_nothing_leads_to_any_more() -> None:
+    machine = TRAINING.without(State.VALIDATE)
+    assert State.VALIDATE not in machine.states
+    assert not machine.holds
+    assert Event.FORWARD_BEGIN not in TRAINING.without(Event.FORWARD_BEGIN, Event.FORWARD_END).events
+    assert Guard.ACCUMULATE not in TRAINING.without(Guard.ACCUMULATE).guards
+
+
+@pytest.mark.parametrize(
+    ("extend", "phrase"),
+    [
+        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0), "neither of before and after"),
+        (lambda: TRAINING.insert(Mine.PUT_0, before=State.STEP), "reports nothing"),
+        (lambda: TRAINING.insert(State.STEP, Mine.DONE_PUT_0, before=State.LOSS), "has the state step already"),
+        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=Mine.PUT_1), "has no state put_1"),
+        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.IDLE), "no row of training leads to idle"),
+        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, after=State.FETCH), "fetch reports"),
+        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=PAIR[:1]), "events is"),
+        (lambda: TRAINING.row(State.STEP), "training has no row 'step'"),
+        (lambda: TRAINING.replace({evolve(TRAINING.rows[0], heard=()): ()}), "training has no row"),
+        (TRAINING.without, "names nothing"),
+        (lambda: TRAINING.without(Mine.PUT_0), "training has no put_0"),
+        (lambda: TRAINING.without(State.EPOCH), "cannot be taken out"),
+    ],
+)
+def test_what_cannot_be_put_together_is_refused_with_what_to_do(extend: Callable[[], object], phrase: str) -> None:
+    with pytest.raises(ExtensionRefused, match="allowed:") as raised:
+        extend()
+    assert phrase in str(raised.value)
+    assert "instead:" in str(raised.value)
