@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Mapping
+from difflib import unified_diff
 from enum import Enum
 from pathlib import Path
 
@@ -48,8 +49,16 @@ def made_parts() -> Mapping[str, Callable[[], str]]:
         "states": lambda: words("State", "what the run is doing"),
         "coming from, events": coming.events,
         "coming from, others": coming.others,
+        "own loop": lambda: f"```diff\n{difference()}\n```",
         "speed": lambda: summary(read(JSON.read_text())),
     }
+
+
+def difference() -> str:
+    """What makes a plain script one with an engine in it: the lines that differ, with those around them."""
+    plain, own = ((ROOT / "examples" / f"{name}.py").read_text().splitlines() for name in ("plain_script", "own_loop"))
+    lines = list(unified_diff(plain[1:], own[1:], n=2, lineterm=""))[2:]  # the first line of each says what it is
+    return "\n".join("" if line.startswith("@@") else line.rstrip() for line in lines).strip()
 
 
 def words(kind: str, head: str) -> str:
