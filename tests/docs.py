@@ -58,7 +58,7 @@ def difference() -> str:
     """What makes a plain script one with an engine in it: the lines that differ, with those around them."""
     plain, own = ((ROOT / "examples" / f"{name}.py").read_text().splitlines() for name in ("plain_script", "own_loop"))
     lines = list(unified_diff(plain[1:], own[1:], n=2, lineterm=""))[2:]  # the first line of each says what it is
-    return "\n".join("" if line.startswith("@@") else line.rstrip() for line in lines).strip()
+    return "\n".join("" if line.startswith("@@") else line.rstrip() for line in lines).strip("\n")
 
 
 def words(kind: str, head: str) -> str:
