@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine import Engine, OpenRun, Outcome, Refused, Run, State, Trigger
 from engine.errors import BatchRefused, EngineBusy, LoaderRefused, LossRefused, OutOfOrder
-from states import TRAINING, TriggerRefused
+from states import TRAINING, Guard, TriggerRefused
 from states.grammar import TRAINING_ORDER
 from states.names import name_of
 from states.walk import Plan
@@ -41,11 +41,24 @@ def told(plan: Plan, chosen: Script, way: Callable[[Engine, Plan], Run], *, chec
     return trace, ended, list(map(str, run.stops)), list(map(str, run.skips)), [w.tolist() for w in tiny.weights]
 
 
-@given(real_plans(), scripts(), st.sampled_from(sorted(WAYS)), st.booleans())
-def test_each_way_of_writing_a_training_leaves_what_fit_leaves(
-    plan: Plan, chosen: Script, way: str, checked: bool
-) -> None:
-    assert told(plan, chosen, WAYS[way], checked=checked) == told(plan, chosen, fitted, checked=checked)
+def busy() -> st.SearchStrategy[Script]:
+    """Each guard may say yes to some of its first askings."""
+    askings = st.sets(st.integers(0, 3)).map(lambda chosen: tuple(sorted(chosen)))
+    return st.fixed_dictionaries({name_of(guard): askings for guard in Guard}).map(Script)
+
+
+@given(real_plans(), scripts() | busy(), st.booleans())
+def test_each_way_of_writing_a_training_leaves_what_fit_leaves(plan: Plan, chosen: Script, checked: bool) -> None:
+    left = told(plan, chosen, fitted, checked=checked)
+    for way in WAYS.values():
+        assert told(plan, chosen, way, checked=checked) == left
+
+
+@pytest.mark.parametrize("guard", Guard)
+@pytest.mark.parametrize("way", WAYS)
+def test_each_guard_says_yes_in_each_way_as_in_fit(guard: Guard, way: str) -> None:
+    plan, chosen = Plan(epochs=2, batches=3, valid_batches=2), Script({name_of(guard): (1, 3)})
+    assert told(plan, chosen, WAYS[way], checked=False) == told(plan, chosen, fitted, checked=False)
 
 
 @given(real_plans(), scripts(), st.lists(st.integers(0, 3), max_size=40))
