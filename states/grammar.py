@@ -4,7 +4,7 @@ A table says what a machine does; a grammar says what anybody may hear who only 
 not derived from the rows and must never be: each judges the other.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from enum import Enum
 from functools import cached_property
 
@@ -12,41 +12,7 @@ from attrs import field, frozen
 
 from states.expressions import EMPTY, Expression, Then, Word, after, firsts, may_end, read
 from states.names import Event, name_of
-
-
-@frozen
-class Judgement:
-    """What a grammar says of a trace; true when the trace is a whole legal run.
-
-    Attributes:
-        trace: The names that were judged.
-        legal: Whether the trace is legal and complete.
-        at: The index of the first event that is not legal; `None` when there is none.
-        expected: The names that would have been legal there, or that may come next.
-    """
-
-    trace: tuple[str, ...] = field(repr=False)
-    legal: bool
-    at: int | None
-    expected: tuple[str, ...]
-
-    @property
-    def prefix(self) -> bool:
-        """Whether the trace is legal so far: complete, or to be continued."""
-        return self.at is None
-
-    def __bool__(self) -> bool:
-        return self.legal
-
-    def __str__(self) -> str:
-        upto = len(self.trace) if self.at is None else self.at
-        where = f"after {', '.join(self.trace[max(0, upto - 3) : upto])}" if upto else "at the beginning"
-        expected = ", ".join(self.expected) or "nothing"
-        if self.legal:
-            return f"legal and complete ({upto} events)"
-        if self.at is None:
-            return f"legal so far ({upto} events); legal {where}: {expected}"
-        return f"event {self.at}, {self.trace[self.at]!r}, is not legal {where}; legal there: {expected}"
+from states.order import Judgement, Order
 
 
 def _events(events: Iterable[Enum]) -> tuple[Enum, ...]:
@@ -89,40 +55,30 @@ class Grammar:
         object.__setattr__(self, "whole", read(self.text, words))
 
     @cached_property
-    def automaton(self) -> Mapping[Expression, Mapping[str, Expression]]:
-        """Every place of the grammar, named by what may still follow there, with its moves by event; `whole` is first.
-
-        A trace may be over where `may_end(place)`.
-        """
+    def order(self) -> Order:
+        """Every place of the grammar, named by what may still follow there, with its moves by event."""
         # A sequence of one: the same language as the place of a living run that only waits for its end, not the same
         # place, because the living one may still die.
         dying = Then((Word(name_of(self.outermost)),))
-        moves: dict[Expression, dict[str, Expression]] = {}
+        moves: dict[Hashable, dict[str, Hashable]] = {dying: {name_of(self.outermost): EMPTY}, EMPTY: {}}
         queue = [self.whole]
         for place in queue:
             if place in moves:
                 continue
-            moves[place] = {word: after(place, word) for word in sorted(firsts(place))}
-            queue.extend(moves[place].values())
-            if place is not self.whole and moves[place]:
-                moves[place][name_of(Event.EXCEPTION)] = dying
-        return {**moves, dying: {name_of(self.outermost): EMPTY}, EMPTY: {}}
+            ways = {word: after(place, word) for word in sorted(firsts(place))}
+            queue.extend(ways.values())
+            living = place is not self.whole and ways
+            moves[place] = {**ways, name_of(Event.EXCEPTION): dying} if living else {**ways}
+        ends = (place for place in (*queue, dying, EMPTY) if may_end(place))
+        return Order(self.whole, moves, frozenset(ends))
 
     def judge(self, trace: Sequence[Enum | str]) -> Judgement:
         """Say whether a trace is legal, whether it is so far, and if it is not, where it goes wrong."""
-        names = tuple(name_of(event) if isinstance(event, Enum) else event for event in trace)
-        place, wrong = self.whole, None
-        for index, name in enumerate(names):
-            moves = self.automaton[place]
-            if name not in moves:
-                wrong = index
-                break
-            place = moves[name]
-        return Judgement(names, wrong is None and may_end(place), wrong, tuple(sorted(self.automaton[place])))
+        return self.order.judge(trace)
 
 
-def accepts(trace: Sequence[Enum | str], order: "Grammar | None" = None) -> Judgement:
-    """Judge a trace of events, members or their names, by a grammar: `TRAINING_ORDER` if none is given.
+def accepts(trace: Sequence[Enum | str], order: Grammar | Order | None = None) -> Judgement:
+    """Judge a trace of events, members or their names, by a grammar or a machine's order: else by `TRAINING_ORDER`.
 
     Example:
         >>> print(accepts(["train_begin", "epoch_begin", "batch_begin", "loss_begin"]))

@@ -9,7 +9,9 @@ from attrs import evolve, field, frozen
 
 from states.errors import ExtensionRefused
 from states.extend import found, inserted_after, inserted_before, insertion, replaced
+from states.language import language
 from states.names import OF_THE_EPOCH, Event, State, Trigger, is_stop, name_of
+from states.order import Order
 from states.proof import Proof, examine
 from states.rows import Count, Transition
 from states.without import without
@@ -150,6 +152,21 @@ class Machine:
             for row in self.deaths
             if row.trigger is Trigger.ERROR_RAISED
         )
+
+    @cached_property
+    def order(self) -> Order:
+        """The order in which its events may be heard, read off the rows: whatever is reported, answered and raised.
+
+        It follows an extension by itself.  It is no independent judge of them: a `Grammar` is, written by hand.
+
+        Example:
+            >>> from states import TRAINING, State
+            >>> print(TRAINING.without(State.VALIDATE).order.judge(["train_begin", "epoch_begin", "validate_begin"]))
+            ... # doctest: +NORMALIZE_WHITESPACE
+            event 2, 'validate_begin', is not legal after train_begin, epoch_begin;
+            legal there: batch_begin, epoch_end, exception, stop
+        """
+        return language(self)
 
     def row(self, source: Enum, trigger: Enum | None = None, guard: Enum | None = None) -> Transition:
         """The one row of a state, a trigger and a guard; what stands in no column is `None`.

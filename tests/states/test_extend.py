@@ -13,8 +13,8 @@ from states import EVALUATION, PREDICTION, TRAINING, Event, Guard, Machine, Mach
 from states.checked import Checked
 from states.errors import ExtensionRefused, Offence, Rule
 from states.names import is_stop, name_of
+from states.places import Place, begun, moves
 from tests.states.extensions import Heard, Mine, extensions
-from tests.states.play import Place, begun, moves
 
 
 PAIR = (Heard.PUT_0_BEGIN, Heard.PUT_0_END)

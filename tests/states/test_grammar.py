@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from states import TRAINING, Event
-from states.expressions import GrammarRefused, may_end
+from states.expressions import GrammarRefused
 from states.grammar import EVALUATION_ORDER, PREDICTION_ORDER, TRAINING_ORDER, Grammar, accepts
+from states.language import language
 from states.names import name_of
+from states.order import Order
+from states.places import begun, moves
 from states.walk import Plan, walk
-from tests.states.play import Listener, begun, hearings, moves
 from tests.states.strategies import BUILT_IN, Judged, Script, judged, plans, scripts
 
 
@@ -26,19 +28,18 @@ VALID_BATCH = (
 )
 
 
-def differences(listener: Listener, order: Grammar) -> tuple[dict[Word, str], int]:
-    """Where a table and a grammar part, by the shortest word to each place; and how many pairs of places there are."""
+def differences(table: Order, grammar: Order) -> tuple[dict[Word, str], int]:
+    """Where two orders part, by the shortest word to each place; and how many pairs of places there are."""
     found: dict[Word, str] = {}
-    pairs = {(listener, order.whole): Word()}
-    for here, place in (queue := list(pairs)):
-        word = pairs[here, place]
-        table = here.after()
-        grammar = {event: there for event, there in order.automaton[place].items() if event != EXCEPTION}
-        found |= {(*word, event): "only the table" for event in table.keys() - grammar.keys()}
-        found |= {(*word, event): "only the grammar" for event in grammar.keys() - table.keys()}
-        if here.may_end() != may_end(place):
+    pairs = {(table.start, grammar.start): Word()}
+    for here, there in (queue := list(pairs)):
+        word = pairs[here, there]
+        rows, rules = table.moves[here], grammar.moves[there]
+        found |= {(*word, event): "only the table" for event in rows.keys() - rules.keys()}
+        found |= {(*word, event): "only the grammar" for event in rules.keys() - rows.keys()}
+        if (here in table.ends) != (there in grammar.ends):
             found[word] = "ends for one of them"
-        new = {(table[e], grammar[e]): (*word, e) for e in sorted(table.keys() & grammar.keys())}
+        new = {(rows[e], rules[e]): (*word, e) for e in sorted(rows.keys() & rules.keys())}
         queue.extend(pair for pair in new if pair not in pairs)
         pairs = {**new, **pairs}
     return found, len(pairs)
@@ -47,15 +48,15 @@ def differences(listener: Listener, order: Grammar) -> tuple[dict[Word, str], in
 @pytest.mark.parametrize("built_in", BUILT_IN, ids=str)
 def test_table_and_grammar_are_one_language(built_in: Judged) -> None:
     # Not up to a length: the automata are walked side by side until no new pair of places is met.
-    found, pairs = differences(hearings(built_in.machine), built_in.order)
+    found, pairs = differences(built_in.machine.order, built_in.order.order)
     assert found == {}
-    assert pairs >= len(built_in.order.automaton) - 1  # all places of the grammar but that of the dying
+    assert pairs >= len(built_in.order.order.moves)  # all places of the grammar
 
 
 def test_only_the_window_and_the_held_run_keep_the_bare_rows_from_more_words() -> None:
     # Actions that report at random: an update though no gradient waits, training that goes on after a stop in
     # validation, training that stops after a validation which ended in order.  Nothing else.
-    found, _ = differences(hearings(TRAINING, counted=False), TRAINING_ORDER)
+    found, _ = differences(language(TRAINING, counted=False), TRAINING_ORDER.order)
     assert set(found.values()) == {"only the table"}
     validation = ("epoch_begin", "validate_begin")
     stopped = ("train_begin", *validation, "stop", "validate_end")
@@ -69,8 +70,8 @@ def test_only_the_window_and_the_held_run_keep_the_bare_rows_from_more_words() -
 def test_the_comparison_sees_a_rule_that_is_too_loose_and_one_that_is_too_tight() -> None:
     loose = Grammar(TRAINING_ORDER.text.replace("(unstepped small* update)?", "update?"), Event.TRAIN_END)
     tight = Grammar(TRAINING_ORDER.text.replace("epoch* (stop", "epoch+ (stop"), Event.TRAIN_END)
-    assert "only the grammar" in differences(hearings(TRAINING), loose)[0].values()
-    assert ("train_begin", "train_end") in differences(hearings(TRAINING), tight)[0]
+    assert "only the grammar" in differences(TRAINING.order, loose.order)[0].values()
+    assert ("train_begin", "train_end") in differences(TRAINING.order, tight.order)[0]
 
 
 @pytest.mark.parametrize("built_in", BUILT_IN, ids=str)
@@ -86,10 +87,10 @@ def test_every_row_is_heard_in_the_comparison(built_in: Judged) -> None:
 
 @pytest.mark.parametrize("built_in", BUILT_IN, ids=str)
 def test_a_run_that_has_begun_and_is_not_over_may_die_and_then_hears_its_outermost_end_only(built_in: Judged) -> None:
-    moves_from, end = built_in.order.automaton, name_of(built_in.order.outermost)
+    moves_from, end = built_in.order.order.moves, name_of(built_in.order.outermost)
     living = [place for place, moves in moves_from.items() if EXCEPTION in moves]
     assert set(moves_from) - set(living) == {
-        built_in.order.whole,  # not begun
+        built_in.order.order.start,  # not begun
         moves_from[living[0]][EXCEPTION],  # dying already
         *(place for place, moves in moves_from.items() if not moves),  # over
     }
@@ -97,8 +98,8 @@ def test_a_run_that_has_begun_and_is_not_over_may_die_and_then_hears_its_outermo
         dying = moves_from[place][EXCEPTION]
         assert list(moves_from[dying]) == [end]
         assert moves_from[moves_from[dying][end]] == {}
-        assert may_end(moves_from[dying][end])
-        assert not may_end(dying)
+        assert moves_from[dying][end] in built_in.order.order.ends
+        assert dying not in built_in.order.order.ends
 
 
 @given(judged(), plans(), scripts(), st.data())
@@ -237,11 +238,12 @@ def test_death_is_no_matter_of_rules() -> None:
 
 def test_what_is_heard_in_a_validation_is_what_is_heard_in_an_evaluation_alone() -> None:
     # Both are written by hand; their places are walked side by side from validate_begin to validate_end.
-    inside, alone = TRAINING_ORDER.automaton, EVALUATION_ORDER.automaton
-    begun_inside = inside[inside[TRAINING_ORDER.whole]["train_begin"]]["epoch_begin"]
-    pairs = [(inside[begun_inside]["validate_begin"], alone[EVALUATION_ORDER.whole]["validate_begin"])]
+    training, evaluation = TRAINING_ORDER.order, EVALUATION_ORDER.order
+    inside, alone = training.moves, evaluation.moves
+    begun_inside = inside[inside[training.start]["train_begin"]]["epoch_begin"]
+    pairs = [(inside[begun_inside]["validate_begin"], alone[evaluation.start]["validate_begin"])]
     for here, there in pairs:
         assert inside[here].keys() == alone[there].keys()
         ways = ((inside[here][event], alone[there][event]) for event in alone[there].keys() - {EXCEPTION})
-        pairs.extend(pair for pair in ways if pair not in pairs and not may_end(pair[1]))
+        pairs.extend(pair for pair in ways if pair not in pairs and pair[1] not in evaluation.ends)
     assert len(pairs) == len([place for place, moves in alone.items() if EXCEPTION in moves])

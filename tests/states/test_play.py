@@ -9,7 +9,7 @@ from states import EVALUATION, PREDICTION, TRAINING, Machine
 from states.checked import Checked
 from states.grammar import EVALUATION_ORDER, PREDICTION_ORDER, TRAINING_ORDER, Grammar
 from states.names import name_of
-from tests.states.play import begun, reports, taken
+from states.places import begun, reports, taken
 
 
 class Play(RuleBasedStateMachine):

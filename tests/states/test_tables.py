@@ -9,8 +9,8 @@ from attrs import evolve
 from states import EVALUATION, PREDICTION, TRAINING, Counter, Event, Guard, Machine, State, Trigger
 from states.grammar import accepts
 from states.names import is_stop, name_of
+from states.places import begun, moves
 from states.walk import Plan, script, walk
-from tests.states.play import begun, moves
 from tests.states.strategies import BUILT_IN, Judged
 
 

@@ -1,7 +1,7 @@
 """Does every walk over a table keep the promises?  Random plans and answers, then all answers up to a bound."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from enum import Enum
 from itertools import product
 
@@ -11,7 +11,6 @@ from hypothesis import given
 
 from states import TRAINING, Counter, Guard, Machine, Transition
 from states.checked import Checked
-from states.expressions import Expression
 from states.grammar import accepts
 from states.names import name_of
 from states.walk import Plan, Step, walk
@@ -145,7 +144,7 @@ class Walked:
 
     def _one(self, script: tuple[bool, ...]) -> Iterator[tuple[bool, ...]]:
         """Walk one script to its end; yield those that turn off it where nobody was before."""
-        replies, told, heard = Replies(script), Told(), self.what.order.whole
+        replies, told, heard = Replies(script), Told(), self.what.order.order.start
         outside: tuple[int, ...] = ()
         number = 0
         for step in walk(self.what.machine, self.plan, replies):
@@ -160,12 +159,12 @@ class Walked:
                 number += 1
             heard = self._hear(step, heard)
             outside = count(step.counters) if step.depth == 0 else outside
-        assert not self.what.order.automaton[heard], "the run is over and more could be heard"
+        assert not self.what.order.order.moves[heard], "the run is over and more could be heard"
 
-    def _hear(self, step: Step, heard: Expression) -> Expression:
+    def _hear(self, step: Step, heard: Hashable) -> Hashable:
         for name in map(name_of, step.row.events):
-            assert name in self.what.order.automaton[heard], f"{step.row}: {name} is not legal"
-            heard = self.what.order.automaton[heard][name]
+            assert name in self.what.order.order.moves[heard], f"{step.row}: {name} is not legal"
+            heard = self.what.order.order.moves[heard][name]
         return heard
 
 

@@ -1,24 +1,29 @@
 """Where can a run be, when nothing but the table is known?  Every report, every answer, and no plan.
 
-Of the counters, `play` keeps the one fact that no plan is free to choose: whether a window waits for its step.  The
+Of the counters, a place keeps the one fact that no plan is free to choose: whether a window waits for its step.  The
 counter only grows by one and goes back to nothing, and is only asked whether it is nothing: so one bit of it is exact.
 The other counters are only compared with numbers of the plan, and a plan may choose those as it likes.
 """
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from states import Counter, Event, Machine, Transition, Trigger, When
-from states.names import name_of
+from states.names import Counter, Event, Trigger
+from states.rows import Transition, When
+
+
+if TYPE_CHECKING:
+    from states.machine import Machine
 
 
 @frozen
 class Place:
     """Where a run is: the machines that it is in, outermost first, each with its state."""
 
-    machines: tuple[Machine, ...]
+    machines: "tuple[Machine, ...]"
     states: tuple[Enum, ...]
     # Gradients wait for a step.
     waits: bool = False
@@ -26,15 +31,18 @@ class Place:
     held: Trigger | None = None
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> "Machine":
+        """The innermost machine."""
         return self.machines[-1]
 
     @property
     def state(self) -> Enum:
+        """The state of the innermost machine."""
         return self.states[-1]
 
     @property
     def over(self) -> bool:
+        """Whether the run has ended."""
         return len(self.states) == 1 and self.state in self.machine.finals
 
     @property
@@ -44,7 +52,7 @@ class Place:
         return tuple(scope for machine, state in pairs for scope in machine.proof.scopes[state])
 
 
-def begun(machine: Machine) -> Place:
+def begun(machine: "Machine") -> Place:
     """A run that has not done anything."""
     return Place((machine,), (machine.initial,))
 
@@ -58,7 +66,7 @@ def settled(place: Place) -> Place:
     return place
 
 
-def reports(place: Place, *, counted: bool = True) -> list[Trigger | None]:
+def reports(place: Place, *, counted: bool = True) -> list[Enum | None]:
     """What may be reported here; `counted=False`: even what the window or the held run speaks against."""
     triggers = dict.fromkeys(row.trigger for row in place.machine.rows_from(place.state))
     never = {Trigger.WINDOW_EMPTY if place.waits else Trigger.WINDOW_OPEN}
@@ -89,46 +97,3 @@ def moves(place: Place, *, counted: bool = True) -> Iterator[tuple[Transition, P
     for trigger in reports(place, counted=counted):
         for row in place.machine.groups[place.state, trigger]:
             yield row, taken(place, row)
-
-
-@frozen
-class Hearing:
-    """Between two events: these are still to be heard before the run is at its next place."""
-
-    place: Place
-    still: tuple[str, ...] = ()
-
-
-def hearings(machine: Machine, *, counted: bool = True) -> "Listener":
-    """What a listener knows before anything is heard."""
-    return Listener(frozenset({Hearing(begun(machine))}), counted)
-
-
-@frozen
-class Listener:
-    """All the points at which a run may be, after what was heard: a state of the automaton of subsets."""
-
-    points: frozenset[Hearing]
-    counted: bool = True
-
-    def closed(self) -> frozenset[Hearing]:
-        """The points, and those that rows lead to on which nothing is heard."""
-        points = list(self.points)
-        for point in points:
-            if not point.still:
-                ways = moves(point.place, counted=self.counted)
-                more = (Hearing(there, tuple(map(name_of, row.events))) for row, there in ways)
-                points.extend(new for new in dict.fromkeys(more) if new not in points)
-        return frozenset(points)
-
-    def may_end(self) -> bool:
-        """Whether the run may be over."""
-        return any(not point.still and point.place.over for point in self.closed())
-
-    def after(self) -> dict[str, "Listener"]:
-        """What may be heard next, and what is known then."""
-        heard: dict[str, set[Hearing]] = {}
-        for point in self.closed():
-            if point.still:
-                heard.setdefault(point.still[0], set()).add(Hearing(point.place, point.still[1:]))
-        return {event: Listener(frozenset(points), self.counted) for event, points in heard.items()}
