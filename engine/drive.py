@@ -42,7 +42,7 @@ def follow(run: Run, linked: Linked) -> None:
             group = reported(run, here, here.action.do(run))
             for happening in group.first:
                 happening.do(run)
-        for row in group.rows:  # the one that breaks the loop is taken
+        for row in group.choices:  # the one that breaks the loop is taken
             if row.ask is None or row.ask.do(run):
                 break
         run.ways.append(row.way)

@@ -150,7 +150,8 @@ class OpenRun(ReportedRun):
 
     def _next_batch(self) -> bool:
         """Draw a batch; whether there is one."""
-        self._leave_batch()
+        if self.here is not self.between:
+            self._leave_batch()
         while self.here is self.between:
             self._move(self._draw)
         return self._in_batch

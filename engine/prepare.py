@@ -140,7 +140,7 @@ class Preparation:
         for at in reached(linked.start):
             guards = (row.transition.guard for group in at.groups for row in group.rows)
             asks = any(guard is not None and is_stop(guard) for guard in guards)
-            at.waits = asks if at.action is None else at.state in mine
+            at.waits = not at.groups or (asks if at.action is None else at.state in mine)
             at.depth = len(machine.proof.scopes[at.state])
         return linked
 

@@ -16,12 +16,11 @@ from typing import Any
 from attrs import define
 from torch import Tensor
 
-from engine.drive import reported
 from engine.errors import ArgumentRefused, BatchRefused, LossRefused
 from engine.link import LinkedGroup, LinkedRow, LinkedState
 from engine.outcome import SKIPPED, Tally
 from engine.outoforder import nothing_to_skip, out_of_order
-from engine.steps import SteppedRun, chosen
+from engine.steps import SteppedRun
 from states import State, Transition, Trigger
 from states.errors import typed
 from states.names import is_stop, name_of
@@ -84,20 +83,20 @@ class ReportedRun(SteppedRun):
 
         Cost: one to two microseconds, and what is heard.
         """
-        self._check_free()
-        if not self._takes(trigger):
-            raise out_of_order(self, trigger)
+        group = self._due(trigger)
         if not _usual(trigger, inputs, targets, output, loss):
             _check_brought(trigger, {"inputs": inputs, "targets": targets, "output": output, "loss": loss})
         if not self.begun:
             self._begin()
         self.moving = True
         try:
-            if self._comes_to(trigger):
+            if group is None or self.decided is not None:
+                group = self._come_to(group, trigger)
+            if group is not None:
                 self._keep(inputs, targets, output, loss)
-                self._settle(self._report(reported(self, self.here, trigger)))
-            else:
-                self._settle(None)
+                row = self._choose(group)
+                if not self.here.waits:
+                    self._settle(row)
         except BaseException as error:
             self._die(error)
             raise
@@ -134,15 +133,33 @@ class ReportedRun(SteppedRun):
         self._move(partial(self._skip, group, row, output, loss))
         return self.state
 
-    def _comes_to(self, trigger: Enum) -> bool:
-        """Go on to where a trigger is taken; not so if a guard that is asked on the way leads elsewhere."""
+    def _due(self, trigger: Enum) -> LinkedGroup | None:
+        """The rows for a report, where the run stands; `None` if guards are to be asked first, which may lead there."""
+        runs = self.turns.runs
+        if self.moving or not runs or runs[-1] is not self:
+            self._check_free()
+        start = self.here if self.decided is None else self.decided.dest
+        if start.action is not None:
+            for group in start.groups:
+                if group.trigger is trigger:
+                    return group
+        elif any(group.trigger is trigger for state in _ahead(start) for group in state.groups):
+            return None
+        raise out_of_order(self, trigger)
+
+    def _come_to(self, group: LinkedGroup | None, trigger: Enum) -> LinkedGroup | None:
+        """Go on to where a report is taken; `None` if a guard that is asked on the way leads elsewhere."""
         if self.decided is not None:
             self._go_on(self.decided)
-        if self.here.action is not None:
-            return True
+        if group is not None:
+            return group
         while self.here.action is None and self.here.groups:
             self._act()
-        return any(group.trigger is trigger for group in self.here.groups)
+        for there in self.here.groups:
+            if there.trigger is trigger:
+                return there
+        self._settle()
+        return None
 
     def _skip(self, group: LinkedGroup, row: LinkedRow, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
         """What is reported, with the yes of the user's code."""
@@ -163,18 +180,20 @@ class ReportedRun(SteppedRun):
         if loss is not NOTHING:
             self.loss = loss
 
-    def _settle(self, row: LinkedRow | None) -> None:
+    def _settle(self, row: LinkedRow | None = None) -> None:
         """Do what is the engine's, up to where the user's code is to act; *row* was taken last."""
         if row is not None and row.transition.trigger is _BATCH_READY:
             self._offer()
-        while not self.here.waits and self.decided is None and self.here.groups:
+        while not self.here.waits and self.decided is None:
             self._act()
 
     def _offer(self) -> None:
         """Ask whether to skip a batch that was just drawn; where it is not, the user's code still may."""
         if self.here.action is not None or self.here.waits:
             return
-        row = chosen(self, self.here.groups[0])
+        for row in self.here.groups[0].choices:  # the one that breaks the loop is chosen
+            if row.ask is None or row.ask.do(self):
+                break
         if row.transition.guard is None:
             self.decided = row
         else:
@@ -190,16 +209,6 @@ class ReportedRun(SteppedRun):
                 allowed="other inputs from forward_begin, where your loop says when that is",
                 instead="write run.advance() before your forward, and use run.inputs; or change them in batch_begin",
             )
-
-    def _takes(self, trigger: Enum) -> bool:
-        """Whether a trigger may be reported where the run stands, whatever the guards answer that are asked first."""
-        start = self.here if self.decided is None else self.decided.dest
-        for group in start.groups:
-            if group.trigger is trigger:
-                return True
-        return start.action is None and any(
-            group.trigger is trigger for state in _ahead(start) for group in state.groups
-        )
 
     def _skipping(self, guard: Enum | str | None) -> tuple[LinkedGroup, LinkedRow]:
         """The row that skips where the run stands, with the group that it is in."""
@@ -217,10 +226,7 @@ class ReportedRun(SteppedRun):
 
 
 def _ahead(start: LinkedState) -> Iterator[LinkedState]:
-    """The state itself if it has an action; those of the user's code that its decisions may lead to if it has none."""
-    if start.action is not None:
-        yield start
-        return
+    """The states of the user's code that the decisions of a state may lead to."""
     ways, seen = [start], {start.state}
     while ways:
         state = ways.pop()

@@ -83,7 +83,7 @@ class SteppedRun(Run):
             zero_grad grads_cleared -> epoch: batch_end 1
         """
         if to is None:
-            return None if self.ended else self._move(self._act).transition
+            return self._move(self._act).transition if self.here.groups else None
         word = self._word(to)
         while not self.ended:
             taken = self._move(self._act).transition
@@ -175,26 +175,37 @@ class SteppedRun(Run):
         here = self.here
         if self.decided is not None:
             return self._take(self.decided)
-        group = here.groups[0]
-        if here.action is not None:
-            group = reported(self, here, here.action.do(self))
-        return self._report(group)
+        if here.action is None:
+            return self._choose(here.groups[0])
+        return self._choose(reported(self, here, here.action.do(self)))
 
-    def _report(self, group: LinkedGroup) -> LinkedRow:
-        """What follows when a trigger has happened."""
+    def _choose(self, group: LinkedGroup) -> LinkedRow:
+        """A trigger has happened: let it be heard, ask the guards, take the row of the first yes, or the last."""
         for happening in group.first:
             happening.do(self)
-        return self._take(chosen(self, group))
-
-    def _take(self, row: LinkedRow) -> LinkedRow:
-        self.decided = None
+        for row in group.choices:  # the one that breaks the loop is taken
+            if row.ask is None or row.ask.do(self):
+                break
         self.ways.append(row.way)
-        self.state = row.dest.state
+        here = row.dest
+        self.state = here.state
         for happening in row.heard:
             happening.do(self)
-        self.here = row.dest
-        if not row.dest.groups:
-            self._end(row.dest)
+        self.here = here
+        if not here.groups:
+            self._end(here)
+        return row
+
+    def _take(self, row: LinkedRow) -> LinkedRow:
+        here = row.dest
+        self.decided = None
+        self.ways.append(row.way)
+        self.state = here.state
+        for happening in row.heard:
+            happening.do(self)
+        self.here = here
+        if not here.groups:
+            self._end(here)
         return row
 
     def _die(self, error: BaseException) -> None:
@@ -232,17 +243,6 @@ class SteppedRun(Run):
                 instead=hint(name, words),
             )
         return found
-
-
-def chosen(run: Run, group: LinkedGroup) -> LinkedRow:
-    """The first row whose guard says yes, or the last; a guard that nobody answers says no."""
-    for row in group.rows:
-        if row.ask is None:
-            if row.transition.guard is None:
-                return row
-        elif row.ask.do(run):
-            return row
-    raise AssertionError("the last row of a group has no guard")
 
 
 def asks_stop(here: LinkedState) -> bool:
