@@ -25,8 +25,8 @@ class Place:
 
     machines: "tuple[Machine, ...]"
     states: tuple[Enum, ...]
-    # Gradients wait for a step.
-    waits: bool = False
+    # For each of them, whether gradients wait for a step.
+    waits: tuple[bool, ...]
     # How the machine that the innermost state holds has ended; nothing before it has run.
     held: Trigger | None = None
 
@@ -54,22 +54,23 @@ class Place:
 
 def begun(machine: "Machine") -> Place:
     """A run that has not done anything."""
-    return Place((machine,), (machine.initial,))
+    return Place((machine,), (machine.initial,), (False,))
 
 
 def settled(place: Place) -> Place:
     """Go into a held machine that has not run, and out of one that is over: no row is taken for that."""
     if len(place.states) > 1 and place.state in place.machine.finals:
-        return evolve(place, machines=place.machines[:-1], states=place.states[:-1])
+        return evolve(place, machines=place.machines[:-1], states=place.states[:-1], waits=place.waits[:-1])
     if place.held is None and (inner := place.machine.holds.get(place.state)):
-        return Place((*place.machines, inner), (*place.states, inner.initial), place.waits, Trigger.VALIDATED)
+        states, waits = (*place.states, inner.initial), (*place.waits, place.waits[-1])
+        return Place((*place.machines, inner), states, waits, Trigger.VALIDATED)
     return place
 
 
 def reports(place: Place, *, counted: bool = True) -> list[Enum | None]:
     """What may be reported here; `counted=False`: even what the window or the held run speaks against."""
     triggers = dict.fromkeys(row.trigger for row in place.machine.rows_from(place.state))
-    never = {Trigger.WINDOW_EMPTY if place.waits else Trigger.WINDOW_OPEN}
+    never = {Trigger.WINDOW_EMPTY if place.waits[-1] else Trigger.WINDOW_OPEN}
     never |= {Trigger.VALIDATED, Trigger.VALIDATION_STOPPED} - {place.held}
     return [trigger for trigger in triggers if not counted or trigger not in never]
 
@@ -79,11 +80,11 @@ def taken(place: Place, row: Transition) -> Place:
     held = place.held if len(place.states) > 1 else None
     if held and Event.STOP in row.heard:
         held = Trigger.VALIDATION_STOPPED
-    return settled(Place(place.machines, (*place.states[:-1], row.dest), _waits(place, row), held))
+    return settled(Place(place.machines, (*place.states[:-1], row.dest), (*place.waits[:-1], _waits(place, row)), held))
 
 
 def _waits(place: Place, row: Transition) -> bool:
-    waits = place.waits
+    waits = place.waits[-1]
     for what in (row.trigger, *row.events):
         for when in When:
             for count in place.machine.counts:
