@@ -1,6 +1,6 @@
 """What does the engine do in each state?  One function for each, which does one thing and reports what happened."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -58,6 +58,12 @@ class Action:
 
     def __attrs_post_init__(self) -> None:
         """Refuse what could not be written into a loop."""
+        if isinstance(self.reports, Enum) or not isinstance(self.reports, Iterable):
+            raise ArgumentRefused(
+                f"reports is {shown(self.reports)}",
+                allowed="a tuple of all the triggers that the action may return",
+                instead=f"write reports=({self.reports},), with its comma",
+            )
         if not isinstance(self.note, str):
             raise ArgumentRefused(f"note is {shown(self.note)}", allowed="a line of text", instead="leave it out")
         if self.several is not None and not isinstance(self.several, Counter):

@@ -187,7 +187,7 @@ class Engine:
             Exception: whatever an action, a callback, a guard or a loader raises, unchanged, with a note that names
                 the state and the last transitions.  `engine.last_run` is the failed run.
         """
-        self._turns.refuse_second("fit")
+        self._turns.refuse_second("fit was called")
         check_loader("train_loader", train_loader)
         check_length(epochs, max_updates, start_epoch)
         if valid_loader is not None:

@@ -107,7 +107,7 @@ _BLIND = (State.TRAIN, State.FETCH, State.WINDOW)
 def check_validation(
     machine: Machine, given: Mapping[Any, object], answered: Collection[Enum], valid_loader: object
 ) -> None:
-    """Refuse a run without a validation loader of a machine that validates in any case.
+    """Refuse a run without a validation loader of a machine that validates in any case, or with one that nobody reads.
 
     What cannot be known is left to the run: what an action of the user's own reports, what a guard answers.
 
@@ -118,6 +118,7 @@ def check_validation(
         valid_loader: What was given.
     """
     if valid_loader is not None:
+        _check_read(machine, given)
         return
     reached, queue = {machine.initial}, [machine.initial]
     while queue:
@@ -129,6 +130,16 @@ def check_validation(
             f"valid_loader is None, and the machine {machine.name!r} comes to {name_of(held[0])} in any case",
             allowed="a loader to validate on",
             instead="pass valid_loader=..., or lead there from an action that reports whether there is one",
+        )
+
+
+def _check_read(machine: Machine, given: Mapping[Any, object]) -> None:
+    """Refuse a validation loader where no state holds a machine, and no action is the user's own."""
+    if not machine.holds and not given:
+        raise ArgumentRefused(
+            f"valid_loader was given, and no state of the machine {machine.name!r} validates",
+            allowed="None for this machine",
+            instead="leave it out and call engine.evaluate(loader), or keep State.VALIDATE in the machine",
         )
 
 

@@ -6,6 +6,7 @@
 # closed.  A `break` is noticed when the code goes on: at the next epoch, at `validate`, or when the run is closed.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
@@ -17,7 +18,7 @@ from engine.check import check_loader
 from engine.errors import ArgumentRefused
 from engine.fitting import Given, check_loss
 from engine.link import LinkedState
-from engine.outoforder import no_epoch, unfinished
+from engine.outoforder import no_epoch, no_validation, unfinished, went_on
 from engine.reports import ReportedRun
 from states import State, Trigger
 
@@ -57,6 +58,11 @@ class OpenRun(ReportedRun):
     given: Given
     # Where the loop over the batches of this epoch stands between two of them; `None` before it has begun.
     between: LinkedState | None = None
+    # How many loops over batches were begun, the number of the last one that was left before its end, and how many
+    # batches of this epoch were passed by without a report.
+    loops: int = 0
+    left_loop: int = 0
+    passed: int = 0
 
     def each_epoch(self) -> Iterator[int]:
         """Begin one epoch after the other, while one is due and no stop is granted; gives `run.epoch`.
@@ -85,8 +91,8 @@ class OpenRun(ReportedRun):
             OutOfOrder: no epoch is open, its batches were drawn already, or something of a batch was not reported.
             LoaderRefused: as in `fit`.
         """
-        self._open(loader)
-        while self._next_batch():
+        number = self._open(loader)
+        while self._next_batch(number):
             yield self.inputs, self.targets
 
     def validate(self, loader: Iterable[Any] | None = None) -> Enum:
@@ -101,16 +107,18 @@ class OpenRun(ReportedRun):
             The state that the run is in then; the numbers are in `run.metrics`.
 
         Raises:
-            OutOfOrder: the run is not between the last batch of an epoch and its end.
+            OutOfOrder: the run is not between the last batch of an epoch and its end, or it has ended.
             LoaderRefused: there is nothing to validate on.
         """
-        if self.ended:
+        if self.ended and self.between is not None:
             return self.state
+        if self.ended or self.state is State.TRAIN or self._before_batches:
+            raise no_validation(self)
         given, kept = self.valid_loader if loader is None else loader, self.valid_loader
         self._check_free()
         check_loader("loader", given)
         check_loss(self.machine.within, self.loss_fn, self.given)
-        self._leave_batches()
+        self._leave_batches("run.validate was called")
         self.valid_loader = given
         try:
             self.report(Trigger.VALIDATION_DUE)
@@ -137,8 +145,8 @@ class OpenRun(ReportedRun):
         """Let the engine do what the state asks for, up to where the user's code is to act again."""
         self._settle(self._act())
 
-    def _open(self, loader: Iterable[Any] | None) -> None:
-        """Begin the loop over the batches of an epoch."""
+    def _open(self, loader: Iterable[Any] | None) -> int:
+        """Begin the loop over the batches of an epoch; gives its number."""
         self._check_free()
         if self.between is not None or self.ended or self.here.action is not None or not self.here.waits:
             raise no_epoch(self)
@@ -146,15 +154,28 @@ class OpenRun(ReportedRun):
             check_loader("loader", loader)
         elif isinstance(self.loader, NoLoader):
             raise self.loader.refused()
-        self.loader, self.iterator, self.between = loader or self.loader, None, self.here
+        self.loader, self.iterator, self.between = self.loader if loader is None else loader, None, self.here
+        self.loops, self.passed = self.loops + 1, 0
+        return self.loops
 
-    def _next_batch(self) -> bool:
+    def _next_batch(self, number: int) -> bool:
         """Draw a batch; whether there is one."""
         if self.here is not self.between:
+            if self.left_loop == number:
+                raise went_on(self)
             self._leave_batch()
         while self.here is self.between:
             self._move(self._draw)
-        return self._in_batch
+        if self._in_batch:
+            return True
+        self._look_back()
+        return False
+
+    def _look_back(self) -> None:
+        """The loop over the batches of an epoch is over: say so if it reported nothing at all."""
+        if self.passed and self.passed == self.batch_index:
+            text = f"nothing was reported of any of the {self.passed} batches that were drawn: each counts as skipped"
+            warnings.warn(f"{text}; report what your code does, from Trigger.OUTPUT_READY on", stacklevel=4)
 
     def _draw(self) -> None:
         """Ask whether to stop; if not, draw a batch."""
@@ -168,18 +189,25 @@ class OpenRun(ReportedRun):
         """Whether a batch is open: more is than between two of them."""
         return self.between is not None and self.here.depth > self.between.depth
 
-    def _leave_batch(self) -> None:
+    @property
+    def _before_batches(self) -> bool:
+        """Whether an epoch is open, and nothing of it was drawn."""
+        return self.between is None and self.batch_index == 0 and self.here.waits and self.here.action is None
+
+    def _leave_batch(self, what: str = "the loop went on") -> None:
         """The loop goes on: a batch of which nothing was reported is skipped; one that is open is refused."""
         self._check_free()
         if self.decided is not None:
+            self.passed += 1
             self.skip()
         elif self._in_batch:
-            raise unfinished(self)
+            raise unfinished(self, what)
 
-    def _leave_batches(self) -> None:
+    def _leave_batches(self, what: str = "the loop went on") -> None:
         """The code goes on behind the loop over the batches: if batches may be left, the epoch is stopped."""
-        self._leave_batch()
+        self._leave_batch(what)
         if not self.ended and self.here.action is None and self.here.waits:
+            self.left_loop = self.loops
             self.stop("the loop over its batches was left", scope="epoch")
             self._move(self._pass_on)
 

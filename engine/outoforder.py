@@ -25,11 +25,11 @@ def out_of_order(run: "SteppedRun", trigger: object) -> OutOfOrder:
     )
 
 
-def unfinished(run: "SteppedRun") -> OutOfOrder:
+def unfinished(run: "SteppedRun", what: str = "the loop went on") -> OutOfOrder:
     """The error for a loop that goes on while something of a batch was not reported."""
     due = _due(run)
     return OutOfOrder(
-        f"the loop went on, and {due} was not reported in {_standing(run)}",
+        f"{what}, and {due} was not reported in {_standing(run)}",
         allowed=_possible(run),
         instead=f"report {due} before the loop goes on, or leave this batch with run.skip(...), where that is possible",
         recent=run.recent,
@@ -42,6 +42,58 @@ def no_epoch(run: "SteppedRun") -> OutOfOrder:
         f"run.each_batch was begun in {_standing(run)}",
         allowed="once in each epoch, before its first batch",
         instead="iterate it inside of run.each_epoch(), once; another loader is another epoch, or run.validate(loader)",
+        recent=run.recent,
+    )
+
+
+def went_on(run: "SteppedRun") -> OutOfOrder:
+    """The error for a loop over batches that goes on behind the end of its epoch."""
+    return OutOfOrder(
+        f"a loop over batches went on in {_standing(run)}, and its epoch was ended inside of it",
+        allowed="run.validate(...) behind the loop over the batches of an epoch, once",
+        instead="write run.validate(...) where the loop over batches is over; in the middle of an epoch validate with "
+        "engine.evaluate(loader), which leaves the epoch open",
+        recent=run.recent,
+    )
+
+
+def no_validation(run: "SteppedRun") -> OutOfOrder:
+    """The error for a validation where no epoch has had its batches and waits for its end."""
+    return OutOfOrder(
+        f"run.validate was called in {_standing(run)}",
+        allowed="once in each epoch, behind its batches",
+        instead="call engine.evaluate(loader) for any other: it gives a run with its metrics, and changes nothing",
+        recent=run.recent,
+    )
+
+
+def no_gradients(run: "SteppedRun") -> OutOfOrder:
+    """The error for gradients that were said to be ready and are not there."""
+    return OutOfOrder(
+        f"grads_ready was reported in {_standing(run)}, and no parameter of the optimizer has a gradient",
+        allowed="a report behind loss.backward(), before anything drops the gradients",
+        instead="call loss.backward() first; and look whether the optimizer holds the parameters that were trained",
+        recent=run.recent,
+    )
+
+
+def passed_over(run: "SteppedRun", name: str) -> OutOfOrder:
+    """The error for gradients of what a callback has replaced."""
+    return OutOfOrder(
+        f"grads_ready was reported in {_standing(run)} with gradients of the {name} that a callback has replaced",
+        allowed=f"gradients that were computed from run.{name}",
+        instead=f"go on with run.{name} in your loop: "
+        + ("run.loss.backward()" if name == "loss" else "loss_fn(run.output, targets)"),
+        recent=run.recent,
+    )
+
+
+def window_cleared(run: "SteppedRun") -> OutOfOrder:
+    """The error for a window that is open and whose gradients are gone."""
+    return OutOfOrder(
+        f"the gradients of {run.window} batches wait for a step in {_standing(run)}, and they are gone",
+        allowed="a loop that leaves dropping them to the engine: it does so behind each step",
+        instead="take optimizer.zero_grad() out of your loop",
         recent=run.recent,
     )
 

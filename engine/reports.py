@@ -19,7 +19,9 @@ from torch import Tensor
 from engine.errors import ArgumentRefused, BatchRefused, LossRefused
 from engine.link import LinkedGroup, LinkedRow, LinkedState
 from engine.outcome import SKIPPED, Tally
-from engine.outoforder import nothing_to_skip, out_of_order
+from engine.outoforder import no_gradients, nothing_to_skip, out_of_order, passed_over, window_cleared
+from engine.replaced import Replaced
+from engine.run import gradients
 from engine.steps import SteppedRun
 from states import State, Transition, Trigger
 from states.errors import typed
@@ -37,6 +39,8 @@ NOTHING: Any = object()  # what was not given, where None is a value
 _BATCH_READY = Trigger.BATCH_READY
 _OUTPUT_READY = Trigger.OUTPUT_READY
 _LOSS_READY = Trigger.LOSS_READY
+_GRADS_READY = Trigger.GRADS_READY
+_COMPUTING = (_OUTPUT_READY, _LOSS_READY, _GRADS_READY)
 
 # What a report brings along.  Those of the user's own words may bring anything, all other built-in ones nothing.
 _MUST = {Trigger.BATCH_READY: "inputs", Trigger.OUTPUT_READY: "output", Trigger.LOSS_READY: "loss"}
@@ -49,6 +53,10 @@ class ReportedRun(SteppedRun):
 
     # Where a skip of the user's code is counted.
     tally: Callable[[Enum, str, Transition], Tally]
+    # Whether gradients were seen when they were reported: a plain script that forgets them does so in every batch.
+    computed: bool = False
+    # What callbacks put in place of what was reported of this batch.
+    replaced: Replaced | None = None
 
     def report(
         self,
@@ -76,7 +84,9 @@ class ReportedRun(SteppedRun):
             optimizer is to step; another one where a guard had it otherwise (`skip_step`, `accumulate`).
 
         Raises:
-            OutOfOrder: the state does not take this trigger; nothing was changed, nobody was called.
+            OutOfOrder: the state does not take this trigger; or gradients are reported that were not computed, or not
+                from what a callback made of `run.output` or `run.loss`; or those of an open window are gone.  Nothing
+                was changed, nobody was called.
             ArgumentRefused: what the trigger brings is missing, or what was given does not belong to it; likewise.
             EngineBusy: from inside a callback, guard or action of this run.
             Exception: whatever a callback or guard raises; the run has died of it.
@@ -84,8 +94,9 @@ class ReportedRun(SteppedRun):
         Cost: one to two microseconds, and what is heard.
         """
         group = self._due(trigger)
-        if not _usual(trigger, inputs, targets, output, loss):
+        if self.window or self.replaced or not self.computed or not _usual(trigger, inputs, targets, output, loss):
             _check_brought(trigger, {"inputs": inputs, "targets": targets, "output": output, "loss": loss})
+            self._check_gradients(trigger)
         if not self.begun:
             self._begin()
         self.moving = True
@@ -95,6 +106,10 @@ class ReportedRun(SteppedRun):
             if group is not None:
                 self._keep(inputs, targets, output, loss)
                 row = self._choose(group)
+                if (output is not NOTHING and self.output is not output) or (
+                    loss is not NOTHING and self.loss is not loss
+                ):
+                    self._watch(output, loss)
                 if not self.here.waits:
                     self._settle(row)
         except BaseException as error:
@@ -129,9 +144,31 @@ class ReportedRun(SteppedRun):
         """
         self._check_free()
         group, row = self._skipping(guard)
-        _check_brought(group.trigger, {"output": output, "loss": loss})
+        _check_brought(group.trigger, {"output": output, "loss": loss}, "skip")
         self._move(partial(self._skip, group, row, output, loss))
         return self.state
+
+    def _check_gradients(self, trigger: Enum) -> None:
+        """Refuse to go on where gradients that were said to be there are not, or are not those of `run.loss`."""
+        if self.optimizer is None or trigger not in _COMPUTING:
+            return
+        there = next(gradients(self), None) is not None
+        if trigger is _GRADS_READY:
+            if not there:
+                raise no_gradients(self)
+            if self.replaced is not None and (name := self.replaced.passed_over()):
+                raise passed_over(self, name)
+            self.computed, self.replaced = True, None
+        elif self.window and not there:
+            raise window_cleared(self)
+
+    def _watch(self, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
+        """Look after what a callback put in place of what was reported."""
+        self.replaced = self.replaced or Replaced()
+        if output is not NOTHING and self.output is not output:
+            self.replaced.watch("output", self.output)
+        if loss is not NOTHING and self.loss is not loss:
+            self.replaced.watch("loss", self.loss)
 
     def _due(self, trigger: Enum) -> LinkedGroup | None:
         """The rows for a report, where the run stands; `None` if guards are to be asked first, which may lead there."""
@@ -251,16 +288,17 @@ def _usual(trigger: Enum, inputs: object, targets: object, output: object, loss:
     return output is NOTHING and loss is NOTHING and trigger is not _BATCH_READY
 
 
-def _check_brought(trigger: Enum | None, given: Mapping[str, Any]) -> None:
+def _check_brought(trigger: Enum | None, given: Mapping[str, Any], call: str = "report") -> None:
     """Refuse a report without what it brings, or with what it does not bring; a loss is a tensor."""
     brought = [name for name, value in given.items() if value is not NOTHING]
     if isinstance(trigger, Trigger):
         must, may = _MUST.get(trigger), _MAY.get(trigger, ())
         if must is not None and must not in brought:
+            begun = "" if call == "skip" else f"Trigger.{trigger.name}, "
             raise ArgumentRefused(
                 f"{name_of(trigger)} was reported without {must}",
-                allowed=f"the {must} that is ready, or None",
-                instead=f"write run.report(Trigger.{trigger.name}, {must}={must})",
+                allowed=f"the {must} that is ready" + ("" if must == "loss" else ", or None where there is none"),
+                instead=f"write run.{call}({begun}{must}={must})",
             )
         if wrong := [name for name in brought if name not in may]:
             raise ArgumentRefused(

@@ -165,7 +165,7 @@ class SteppedRun(Run):
             raise self._busy()
 
     def _begin(self) -> None:
-        self.turns.refuse_second("a run that was started")
+        self.turns.refuse_second("a second run was to begin")
         self.open.enter_context(self.opening(self))
         self.begun = True
         self.modes = [(module, module.training) for module in self.model.modules()]
@@ -223,7 +223,7 @@ class SteppedRun(Run):
             return EngineBusy(
                 f"the run was told to go on while it is in {self.where}, and has not come out of that",
                 allowed="one transition at a time",
-                instead="return from the callback, guard or action first: the run goes on behind it",
+                instead="return from the callback, guard or action first: the run goes on behind it; or run.stop(...)",
             )
         other = self.turns.runs[-1]
         return EngineBusy(

@@ -38,10 +38,10 @@ class Turns:
         """Refuse a training while a run goes on."""
         if self.active is not None:
             raise EngineBusy(
-                f"{asked} was called while the engine is in {self.active.where}",
+                f"{asked} while the engine is in {self.active.where}",
                 allowed="one training at a time for each engine",
-                instead="return from the callback first, or close the run that was started: engine.last_run.close(); "
-                "or make a second Engine for the other model",
+                instead="close the run that was started, engine.last_run.close(); or, where this is a callback, return "
+                "first; or make a second Engine for the other model",
             )
 
     @contextmanager

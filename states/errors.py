@@ -110,6 +110,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(names)}"
 
 
+def meant(word: object, known: Iterable[Enum]) -> str:
+    """A hint for what is no word of a machine: the member of that name, the nearest one, or all of them.
+
+    Example:
+        >>> from states import State
+        >>> meant("step", State), meant("stp", State)
+        ('write State.STEP, the member itself', "did you mean 'step'?")
+    """
+    members = {str(member.name).lower(): member for member in known}
+    name = str(word.name).lower() if isinstance(word, Enum) else str(word)
+    same = members.get(name.lower())
+    return f"write {same}, the member itself" if same is not None else nearest(name, members)
+
+
 def shown(value: object) -> str:
     """A value for a message: its repr, cut where it gets long.
 

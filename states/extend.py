@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from states.errors import ExtensionRefused, nearest, shown
+from states.errors import ExtensionRefused, meant, shown
 from states.held import opened, stop_row
 from states.names import Trigger, name_of
 from states.rows import Count, Transition
@@ -69,7 +69,7 @@ def rows_from(machine: "Machine", state: Enum) -> Rows:
         raise ExtensionRefused(
             f"{machine.name} has no state {name_of(state)}",
             allowed=", ".join(map(name_of, machine.states)),
-            instead=nearest(name_of(state), map(name_of, machine.states)),
+            instead=meant(state, machine.states),
         )
     return machine.rows_from(state)
 
@@ -98,8 +98,8 @@ def insertion(
             allowed="a new state: a member of an enum of your own",
             instead="use a word of your own, or `replace` to change the rows of a state that there is",
         )
-    pair = tuple(events)
-    if len(pair) not in {0, 2}:
+    pair = () if isinstance(events, Enum) else tuple(events)
+    if isinstance(events, Enum) or len(pair) not in {0, 2}:
         raise ExtensionRefused(
             f"events is {shown(events)}",
             allowed="none, or a pair: what is heard when the state is entered, and when it has reported",

@@ -249,13 +249,20 @@ def misreports(machine: "Machine", reports: Reports) -> Iterator[Offence]:
         declared = set(reports.get(state, ()))
         way, name = machine.proof.way(state), name_of(state)
         if taken and state not in reports:
-            yield Offence(Rule.NO_REPORT, f"{name} has no action, and its rows wait for {_listed(taken)}", way)
+            yield Offence(
+                Rule.NO_REPORT, f"{name} has no action, and its rows wait for {_listed(taken)}{_remedy(state)}", way
+            )
         elif missing := declared - taken:
             yield Offence(
                 Rule.REPORT_REFUSED, f"the action of {name} may report {_listed(missing)}; no row takes it", way
             )
         elif idle := taken - declared:
             yield Offence(Rule.NO_REPORT, f"no action of {name} reports {_listed(idle)}", way)
+
+
+def _remedy(state: Enum) -> str:
+    """How a state of the user's own gets an action; the built-in ones have theirs."""
+    return "" if isinstance(state, State) else f"; Engine(actions={{{state}: ...}}) gives it one"
 
 
 def _listed(words: Iterable[object]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
-from states.errors import ExtensionRefused, nearest, shown
+from states.errors import ExtensionRefused, meant, shown
 from states.extend import unknown_row
 from states.names import Trigger, name_of
 from states.rows import Transition
@@ -66,11 +66,10 @@ def _part(machine: "Machine", word: Enum | Transition) -> str:
     }
     part = next((part for part, known in parts.items() if word in known), None)
     if part is None:
-        names = dict.fromkeys(name_of(known) for part in parts.values() for known in part)
         raise ExtensionRefused(
             f"{machine.name} has no {name_of(word) if isinstance(word, Enum) else shown(word)}",
             allowed="states, triggers, guards, events and rows of the machine",
-            instead=nearest(name_of(word), names),
+            instead=meant(word, (known for words in parts.values() for known in words)),
         )
     return part
 
