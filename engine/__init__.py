@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from engine.outcome import Outcome as Outcome
     from engine.outcome import Tally as Tally
     from engine.outcome import Verdict as Verdict
+    from engine.reports import PLAIN as PLAIN
     from engine.run import Run as Run
     from engine.several import Optimizers as Optimizers
     from states import State as State
@@ -48,6 +49,7 @@ _HOMES = {
     "Callback": "engine.listeners",
     "Engine": "engine.engine",
     "OpenRun": "engine.openrun",
+    "PLAIN": "engine.reports",
     "Optimizers": "engine.several",
     "Outcome": "engine.outcome",
     "Refused": "engine.errors",

@@ -235,12 +235,15 @@ class Engine:
 
         Example:
             >>> import torch
+            >>> from states import Event
             >>> model = torch.nn.Linear(2, 1)
             >>> engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
             >>> with engine.start([(torch.ones(4, 2), torch.zeros(4, 1))] * 2) as run:
             ...     for transition in run:
-            ...         if transition.events == ("batch_end",):
+            ...         if Event.BATCH_END in transition.events:
             ...             print(run.where)
+            epoch (epoch 0, batch 1, update 1)
+            epoch (epoch 0, batch 2, update 2)
         """
         check_length(epochs, max_updates, start_epoch, endless=True)
         for name, loader in (("train_loader", train_loader), ("valid_loader", valid_loader)):
@@ -258,6 +261,7 @@ class Engine:
         run = self._run(make, self.machine, NoLoader() if train_loader is None else train_loader)
         run.pairs_only = train_loader is not None and run.pairs_only  # a loop of one's own takes a batch as it is
         run.valid_loader, run.epochs, run.max_updates, run.epoch = valid_loader, epochs, max_updates, start_epoch
+        self._turns.started.add(run)
         return run
 
     def evaluate(self, loader: Loader) -> Run:
@@ -482,7 +486,7 @@ class Engine:
         self._warn_if_active("added", level=4)
 
     def _warn_if_active(self, done: str, level: int) -> None:
-        if self._turns.runs:
+        if self._turns.runs or any(not run.ended for run in self._turns.started):
             text = f"a callback was {done} while a run goes on: it takes effect at the next run"
             warnings.warn(text, stacklevel=level)
 

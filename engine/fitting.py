@@ -203,5 +203,5 @@ def check_mine(machine: Machine, mine: object) -> None:
         raise ArgumentRefused(
             f"mine has {shown(wrong[0] if wrong else mine)}",
             allowed=f"a set of states with actions: {', '.join(acting)}",
-            instead="write mine={State.FORWARD, State.LOSS, ...}, or leave it out for those of a plain script",
+            instead="say mine=PLAIN | {...} or PLAIN - {...}; `from engine import PLAIN`: those of a plain script",
         )

@@ -11,16 +11,17 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from engine.batches import NoLoader
 from engine.check import check_loader
 from engine.errors import ArgumentRefused
-from engine.fitting import Given, check_loss
-from engine.link import LinkedState
-from engine.outoforder import no_epoch, no_validation, unfinished, went_on
-from engine.reports import ReportedRun
+from engine.fitting import Given, check_forward, check_loss
+from engine.link import LinkedState, reached
+from engine.outoforder import cannot_leave, no_epoch, no_validation, unfinished, went_on
+from engine.reports import ReportedRun, ahead
 from states import State, Trigger
+from states.names import OF_THE_EPOCH
 
 
 _FETCH = State.FETCH  # looked at in every batch, so bound once
@@ -58,11 +59,18 @@ class OpenRun(ReportedRun):
     given: Given
     # Where the loop over the batches of this epoch stands between two of them; `None` before it has begun.
     between: LinkedState | None = None
+    # The epoch whose batches were drawn last, and the loader that is drawn from where no other is named.
+    drawn: int = -1
+    usual: Iterable[Any] = field(init=False)
     # How many loops over batches were begun, the number of the last one that was left before its end, and how many
     # batches of this epoch were passed by without a report.
     loops: int = 0
     left_loop: int = 0
     passed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        """Keep the loader that `start` was given: each epoch may name another."""
+        self.usual = self.loader
 
     def each_epoch(self) -> Iterator[int]:
         """Begin one epoch after the other, while one is due and no stop is granted; gives `run.epoch`.
@@ -114,23 +122,28 @@ class OpenRun(ReportedRun):
             return self.state
         if self.ended or self.state is State.TRAIN or self._before_batches:
             raise no_validation(self)
+        self._check_validates()
         given, kept = self.valid_loader if loader is None else loader, self.valid_loader
         self._check_free()
         check_loader("loader", given)
+        check_forward(self.machine.within, self.model, self.given)
         check_loss(self.machine.within, self.loss_fn, self.given)
         self._leave_batches("run.validate was called")
         self.valid_loader = given
         try:
-            self.report(Trigger.VALIDATION_DUE)
+            return self._validated()
         finally:
             self.valid_loader = kept
-        return self.state
+
+    def _validated(self) -> Enum:
+        """Report that validation is due, unless a stop was granted when the batches were left."""
+        return self.state if self.ended else self.report(Trigger.VALIDATION_DUE)
 
     def _next_epoch(self) -> bool:
         """End the epoch that is open, and begin another one; whether there was one to begin."""
-        if not self.begun:
+        if not self.begun and not self.ended:
             self._check_epochs()
-            self._move(self._act)
+            self._move(self._pass_on)
         self._leave_batches()
         while not self.ended and self.state is not State.TRAIN:
             if self.state is not State.CLOSE:
@@ -138,7 +151,7 @@ class OpenRun(ReportedRun):
             self._move(self._pass_on)
         if not self.ended:
             self._move(self._pass_on)
-        self.between = None
+        self.between, self.drawn = None, -1
         return not self.ended
 
     def _pass_on(self) -> None:
@@ -148,23 +161,26 @@ class OpenRun(ReportedRun):
     def _open(self, loader: Iterable[Any] | None) -> int:
         """Begin the loop over the batches of an epoch; gives its number."""
         self._check_free()
-        if self.between is not None or self.ended or self.here.action is not None or not self.here.waits:
+        begun = self.between is not None and self.drawn == self.epoch
+        if begun or self.ended or self.here.action is not None or not self.here.waits:
             raise no_epoch(self)
+        self._check_scope()
         if loader is not None:
             check_loader("loader", loader)
-        elif isinstance(self.loader, NoLoader):
-            raise self.loader.refused()
-        self.loader, self.iterator, self.between = self.loader if loader is None else loader, None, self.here
+        elif isinstance(self.usual, NoLoader):
+            raise self.usual.refused()
+        self.loader, self.iterator, self.between = self.usual if loader is None else loader, None, self.here
+        self.drawn = self.epoch
         self.loops, self.passed = self.loops + 1, 0
         return self.loops
 
     def _next_batch(self, number: int) -> bool:
         """Draw a batch; whether there is one."""
+        if number != self.loops or number == self.left_loop:
+            raise went_on(self)
         if self.here is not self.between:
-            if self.left_loop == number:
-                raise went_on(self)
             self._leave_batch()
-        while self.here is self.between:
+        while self.here is self.between or self.state is _FETCH:
             self._move(self._draw)
         if self._in_batch:
             return True
@@ -178,8 +194,12 @@ class OpenRun(ReportedRun):
             warnings.warn(f"{text}; report what your code does, from Trigger.OUTPUT_READY on", stacklevel=4)
 
     def _draw(self) -> None:
-        """Ask whether to stop; if not, draw a batch."""
-        row = self._act()
+        """Ask whether to stop; if not, go on to the loader, and draw a batch."""
+        row = None
+        if self.state is not _FETCH:
+            row = self._act()
+        while self.state is not _FETCH and not self.here.waits:
+            row = self._act()
         if self.state is _FETCH:
             row = self._act()
         self._settle(row)
@@ -207,13 +227,15 @@ class OpenRun(ReportedRun):
         """The code goes on behind the loop over the batches: if batches may be left, the epoch is stopped."""
         self._leave_batch(what)
         if not self.ended and self.here.action is None and self.here.waits:
+            if not _stops_epoch(self.here):
+                raise cannot_leave(self)
             self.left_loop = self.loops
             self.stop("the loop over its batches was left", scope="epoch")
             self._move(self._pass_on)
 
     def _stop_here(self) -> None:
         """A `break` is noticed first: it stops the epoch, and then the run is left."""
-        if self.here is self.between:
+        if self.here is self.between and _stops_epoch(self.here):
             self._leave_batches()
         super()._stop_here()
 
@@ -224,3 +246,33 @@ class OpenRun(ReportedRun):
                 allowed="a machine that begins epochs there",
                 instead="call run.advance() until the run stands between two batches, then iterate run.each_batch()",
             )
+        if not next(at.waits for at in reached(self.linked.start) if at.state is State.TRAIN):
+            raise ArgumentRefused(
+                "run.each_epoch was called on a run whose epochs are begun by the engine: mine leaves State.TRAIN out",
+                allowed="mine with State.TRAIN, for which the loop stands",
+                instead="say mine=PLAIN - {...}, with `from engine import PLAIN`; or call run.advance()",
+            )
+
+    def _check_validates(self) -> None:
+        if Trigger.VALIDATION_DUE not in self.machine.triggers:
+            raise ArgumentRefused(
+                f"run.validate was called on a run of {self.machine.name}, where no validation is ever due",
+                allowed="a machine with State.VALIDATE",
+                instead="call engine.evaluate(loader): it gives a run with its metrics",
+            )
+
+    def _check_scope(self) -> None:
+        """Refuse a machine in which it cannot be told whether a batch is open."""
+        fetches = (group for at in reached(self.linked.start) if at.state is _FETCH for group in at.groups)
+        dests = (group.rows[-1].dest for group in fetches if group.trigger is Trigger.BATCH_READY)
+        if not any(at.depth > self.here.depth for dest in dests for at in (dest, *ahead(dest))):
+            raise ArgumentRefused(
+                f"run.each_batch was called on a run of {self.machine.name}, whose batches open no scope",
+                allowed="a machine in which fetch reports batch_ready, and something begins with it",
+                instead="keep batch_begin and batch_end in the machine, or report your batches with run.report",
+            )
+
+
+def _stops_epoch(here: LinkedState) -> bool:
+    """Whether it is asked there whether to end the pass over the loader."""
+    return any(row.transition.guard in OF_THE_EPOCH for group in here.groups for row in group.rows)

@@ -57,6 +57,16 @@ def went_on(run: "SteppedRun") -> OutOfOrder:
     )
 
 
+def cannot_leave(run: "SteppedRun") -> OutOfOrder:
+    """The error for a loop over batches that was left, of a machine that cannot end an epoch early."""
+    return OutOfOrder(
+        f"the loop over batches was left in {_standing(run)}, and {run.machine.name} asks no guard that ends an epoch",
+        allowed="all batches of the loader, or run.close(), which ends the whole run",
+        instead="go through the loop to its end, or keep Guard.STOP_EPOCH in the machine",
+        recent=run.recent,
+    )
+
+
 def no_validation(run: "SteppedRun") -> OutOfOrder:
     """The error for a validation where no epoch has had its batches and waits for its end."""
     return OutOfOrder(
@@ -94,6 +104,16 @@ def window_cleared(run: "SteppedRun") -> OutOfOrder:
         f"the gradients of {run.window} batches wait for a step in {_standing(run)}, and they are gone",
         allowed="a loop that leaves dropping them to the engine: it does so behind each step",
         instead="take optimizer.zero_grad() out of your loop",
+        recent=run.recent,
+    )
+
+
+def skips_batch(run: "SteppedRun", given: str) -> OutOfOrder:
+    """The error for a skip that brings what would be lost: nothing of the batch was reported yet."""
+    return OutOfOrder(
+        f"run.skip was given {given} in {_standing(run)}, where {_due(run)} was not reported",
+        allowed="run.skip() alone, which passes the batch by",
+        instead=f"report {_due(run)} first, and skip what comes behind it",
         recent=run.recent,
     )
 

@@ -16,12 +16,12 @@ from typing import Any
 from attrs import define
 from torch import Tensor
 
-from engine.errors import ArgumentRefused, BatchRefused, LossRefused
+from engine.errors import ArgumentRefused, BatchRefused, LoaderRefused, LossRefused
 from engine.link import LinkedGroup, LinkedRow, LinkedState
 from engine.outcome import SKIPPED, Tally
-from engine.outoforder import no_gradients, nothing_to_skip, out_of_order, passed_over, window_cleared
+from engine.outoforder import no_gradients, nothing_to_skip, out_of_order, passed_over, skips_batch, window_cleared
 from engine.replaced import Replaced
-from engine.run import gradients
+from engine.run import gradients, release
 from engine.steps import SteppedRun
 from states import State, Transition, Trigger
 from states.errors import typed
@@ -36,10 +36,12 @@ PLAIN = frozenset(
 NOTHING: Any = object()  # what was not given, where None is a value
 
 # Looked at in every batch, so bound once: a member reached through its class costs a call in Python 3.11.
+_CLOSE = State.CLOSE
 _BATCH_READY = Trigger.BATCH_READY
 _OUTPUT_READY = Trigger.OUTPUT_READY
 _LOSS_READY = Trigger.LOSS_READY
 _GRADS_READY = Trigger.GRADS_READY
+_UNUSUAL = (_BATCH_READY, Trigger.VALIDATION_DUE, Trigger.NO_VALIDATION)
 _COMPUTING = (_OUTPUT_READY, _LOSS_READY, _GRADS_READY)
 
 # What a report brings along.  Those of the user's own words may bring anything, all other built-in ones nothing.
@@ -97,6 +99,7 @@ class ReportedRun(SteppedRun):
         if self.window or self.replaced or not self.computed or not _usual(trigger, inputs, targets, output, loss):
             _check_brought(trigger, {"inputs": inputs, "targets": targets, "output": output, "loss": loss})
             self._check_gradients(trigger)
+            self._check_loader(trigger)
         if not self.begun:
             self._begin()
         self.moving = True
@@ -105,6 +108,8 @@ class ReportedRun(SteppedRun):
                 group = self._come_to(group, trigger)
             if group is not None:
                 self._keep(inputs, targets, output, loss)
+                if self.state is _CLOSE:
+                    release(self)
                 row = self._choose(group)
                 if (output is not NOTHING and self.output is not output) or (
                     loss is not NOTHING and self.loss is not loss
@@ -144,6 +149,8 @@ class ReportedRun(SteppedRun):
         """
         self._check_free()
         group, row = self._skipping(guard)
+        if group.trigger is None and (output is not NOTHING or loss is not NOTHING):
+            raise skips_batch(self, "loss" if output is NOTHING else "output")
         _check_brought(group.trigger, {"output": output, "loss": loss}, "skip")
         self._move(partial(self._skip, group, row, output, loss))
         return self.state
@@ -161,6 +168,16 @@ class ReportedRun(SteppedRun):
             self.computed, self.replaced = True, None
         elif self.window and not there:
             raise window_cleared(self)
+
+    def _check_loader(self, trigger: Enum) -> None:
+        """Refuse a validation that has nothing to run on."""
+        held = self.machine.holds.keys() & {row.dest for row in self.machine.groups.get((self.state, trigger), ())}
+        if held and self.valid_loader is None:
+            raise LoaderRefused(
+                f"{name_of(trigger)} was reported in {self.where}, and the run has no validation loader",
+                allowed="a loader to validate on",
+                instead="write run.validate(loader), or give engine.start a valid_loader; or report no_validation",
+            )
 
     def _watch(self, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
         """Look after what a callback put in place of what was reported."""
@@ -180,7 +197,8 @@ class ReportedRun(SteppedRun):
             for group in start.groups:
                 if group.trigger is trigger:
                     return group
-        elif any(group.trigger is trigger for state in _ahead(start) for group in state.groups):
+        mine = start.waits and start.action is not None
+        if not mine and any(group.trigger is trigger for state in ahead(start) for group in state.groups):
             return None
         raise out_of_order(self, trigger)
 
@@ -190,7 +208,8 @@ class ReportedRun(SteppedRun):
             self._go_on(self.decided)
         if group is not None:
             return group
-        while self.here.action is None and self.here.groups:
+        self._act()
+        while not self.here.waits:
             self._act()
         for there in self.here.groups:
             if there.trigger is trigger:
@@ -219,19 +238,19 @@ class ReportedRun(SteppedRun):
 
     def _settle(self, row: LinkedRow | None = None) -> None:
         """Do what is the engine's, up to where the user's code is to act; *row* was taken last."""
-        if row is not None and row.transition.trigger is _BATCH_READY:
-            self._offer()
+        drawn = row is not None and row.transition.trigger is _BATCH_READY
         while not self.here.waits and self.decided is None:
-            self._act()
+            if drawn and self.here.action is None:
+                self._offer()
+            else:
+                self._act()
 
     def _offer(self) -> None:
         """Ask whether to skip a batch that was just drawn; where it is not, the user's code still may."""
-        if self.here.action is not None or self.here.waits:
-            return
         for row in self.here.groups[0].choices:  # the one that breaks the loop is chosen
             if row.ask is None or row.ask.do(self):
                 break
-        if row.transition.guard is None:
+        if row.transition.guard is None and row.dest.waits and row.dest.action is not None:
             self.decided = row
         else:
             self._take(row)
@@ -255,23 +274,28 @@ class ReportedRun(SteppedRun):
             for group in self.here.groups
             for row in group.rows
             if (asked := row.transition.guard) is not None and not is_stop(asked)
-            if (name_of(asked) == name if name is not None else name_of(asked).startswith("skip_"))
+            if (name_of(asked) == name if name is not None else _meant(asked, group))
         ]
         if len(found) != 1:
             raise nothing_to_skip(self, name)
         return found[0]
 
 
-def _ahead(start: LinkedState) -> Iterator[LinkedState]:
-    """The states of the user's code that the decisions of a state may lead to."""
+def _meant(guard: Enum, group: LinkedGroup) -> bool:
+    """Whether a skip without a name is by this guard: not so behind a step, where it would keep the gradients."""
+    return name_of(guard).startswith("skip_") and group.trigger is not Trigger.WEIGHTS_MOVED
+
+
+def ahead(start: LinkedState) -> Iterator[LinkedState]:
+    """The states of the user's code that come next where every guard says no, through those of the engine."""
     ways, seen = [start], {start.state}
     while ways:
         state = ways.pop()
-        if state.action is not None:
-            if state.waits:
+        if state is not start and state.waits:
+            if state.action is not None:
                 yield state
             continue
-        for row in (row for group in state.groups for row in group.rows):
+        for row in (group.rows[-1] for group in state.groups):
             if row.dest.state not in seen:
                 seen.add(row.dest.state)
                 ways.append(row.dest)
@@ -282,10 +306,10 @@ def _usual(trigger: Enum, inputs: object, targets: object, output: object, loss:
     if inputs is not NOTHING or targets is not NOTHING:
         return False
     if trigger is _LOSS_READY:
-        return type(loss) is Tensor and output is NOTHING
+        return type(loss) is Tensor and output is NOTHING and loss.numel() == 1
     if trigger is _OUTPUT_READY:
         return output is not NOTHING and loss is NOTHING
-    return output is NOTHING and loss is NOTHING and trigger is not _BATCH_READY
+    return output is NOTHING and loss is NOTHING and trigger not in _UNUSUAL
 
 
 def _check_brought(trigger: Enum | None, given: Mapping[str, Any], call: str = "report") -> None:
@@ -311,4 +335,10 @@ def _check_brought(trigger: Enum | None, given: Mapping[str, Any], call: str = "
             f"the loss that was reported is {typed(given['loss'])}",
             allowed="the tensor that the loss function returned",
             instead="report loss, not loss.item(): that number waits for the device, and is read once per epoch here",
+        )
+    if "loss" in brought and given["loss"].numel() != 1:
+        raise LossRefused(
+            f"the loss that was reported is a tensor of shape {tuple(given['loss'].shape)}",
+            allowed="a tensor of one number, of shape ()",
+            instead="report the loss that backward() is called on: loss.mean(), or a loss function that reduces",
         )

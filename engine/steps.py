@@ -104,8 +104,11 @@ class SteppedRun(Run):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End in order what has not ended; an exception of the code around it is a death like any other."""
-        if error is None:
+        """End in order what has not ended; an exception of the code around it is a death like any other.
+
+        A generator that is closed around it is left, and nothing has failed.
+        """
+        if error is None or isinstance(error, GeneratorExit):
             self.close()
         elif not self.ended:
             self._die(error)

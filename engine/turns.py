@@ -4,13 +4,17 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock, get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from attrs import define, field
 
 from engine.errors import EngineBusy
 from engine.run import Run
 
+
+if TYPE_CHECKING:
+    from engine.steps import SteppedRun
 
 logger = logging.getLogger("stateloop")
 logger.addHandler(logging.NullHandler())
@@ -26,6 +30,8 @@ class Turns:
     runs: list[Run] = field(factory=list)
     # The outermost run that began last, also if it failed.
     last: Run | None = None
+    # Those that were started to be taken forward from outside, as long as somebody holds them.
+    started: "WeakSet[SteppedRun]" = field(factory=WeakSet)
     _thread: int = 0
     _lock: Any = field(factory=Lock)  # threading's Lock is no type
 

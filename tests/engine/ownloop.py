@@ -26,7 +26,8 @@ def advanced(engine: Engine, plan: Plan) -> Run:
 
 def looped(engine: Engine, plan: Plan) -> Run:
     train, valid = loaders(plan)
-    with engine.start(epochs=plan.epochs, max_updates=plan.max_updates) as run:
+    elsewhere = valid if engine.machine.holds.keys() - {State.VALIDATE} else None  # other states that hold a machine
+    with engine.start(None, elsewhere, plan.epochs, max_updates=plan.max_updates) as run:
         for _ in run.each_epoch():
             for inputs, targets in run.each_batch(train):
                 batch(engine, run, inputs, targets)
@@ -55,7 +56,7 @@ def epoch(engine: Engine, run: OpenRun, train: list) -> None:
             run.report(Trigger.UPDATES_SPENT)
         elif (drawn := next(waiting, None)) is None:
             run.report(Trigger.LOADER_DRY)
-        elif run.report(Trigger.BATCH_READY, inputs=drawn[0], targets=drawn[1]) is State.BATCH:
+        elif run.report(Trigger.BATCH_READY, inputs=drawn[0], targets=drawn[1]) in (State.BATCH, State.FORWARD):
             batch(engine, run, *drawn)
     if run.state is State.CLOSE:
         run.report(Trigger.NO_VALIDATION if run.valid_loader is None else Trigger.VALIDATION_DUE)
