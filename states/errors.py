@@ -47,6 +47,7 @@ class Rule(Enum):
     SECOND_STACK = "a state has a second stack of open scopes"
     END_WITHOUT_BEGIN = "an end is heard without its begin"
     BEGIN_NEVER_ENDED = "a begin is never ended"
+    ENDED_EARLY = "the outermost scope ends before the run does"
     NO_ACTION = "a cycle runs no action"
     NO_STOP = "a cycle asks no stop guard"
     HELD_STOP = "a stop of the whole run in a held machine is not taken"

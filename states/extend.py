@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from states.errors import ExtensionRefused, meant, shown
 from states.held import opened, stop_row
-from states.names import Trigger, name_of
+from states.names import Trigger, is_stop, name_of
 from states.rows import Count, Transition
 
 
@@ -84,7 +84,14 @@ def insertion(
     holds: "Machine | None",
 ) -> Insertion:
     """What is to be inserted, once it is clear that it can be."""
-    if holds is not None and trigger is None:
+    _check_given(machine, skip, holds)
+    if holds is not None and trigger not in {None, Trigger.VALIDATED}:
+        raise ExtensionRefused(
+            f"{name_of(state)} is to hold {holds.name} and to report {shown(trigger)}",
+            allowed="validated, which a state that holds a machine reports",
+            instead="leave the trigger out",
+        )
+    if holds is not None:
         trigger = Trigger.VALIDATED
     if trigger is None:
         raise ExtensionRefused(
@@ -98,14 +105,28 @@ def insertion(
             allowed="a new state: a member of an enum of your own",
             instead="use a word of your own, or `replace` to change the rows of a state that there is",
         )
-    pair = () if isinstance(events, Enum) else tuple(events)
-    if isinstance(events, Enum) or len(pair) not in {0, 2}:
+    pair = tuple(events) if isinstance(events, Sequence) else ()
+    if not isinstance(events, Sequence) or len(pair) not in {0, 2}:
         raise ExtensionRefused(
             f"events is {shown(events)}",
             allowed="none, or a pair: what is heard when the state is entered, and when it has reported",
             instead="add events with `replace`, row by row",
         )
     return Insertion(state=state, trigger=trigger, begin=pair[:1], end=pair[1:], skip=skip, holds=holds)
+
+
+def _check_given(machine: "Machine", skip: Enum | None, holds: object) -> None:
+    """Refuse a guard that stops, where a state is passed over, and what is no machine."""
+    if skip is not None and (not isinstance(skip, Enum) or is_stop(skip)):
+        raise ExtensionRefused(
+            f"skip is {shown(skip)}",
+            allowed="a guard of your own; one whose name begins with stop_ ends something, and passes nothing over",
+            instead="call it skip_...",
+        )
+    if holds is not None and not isinstance(holds, type(machine)):
+        raise ExtensionRefused(
+            f"holds is {shown(holds)}", allowed="a machine", instead="say holds=EVALUATION, or a machine of your own"
+        )
 
 
 def inserted_before(machine: "Machine", new: Insertion, dest: Enum, name: str | None) -> "Machine":
@@ -205,16 +226,34 @@ def replaced(
     name: str | None,
 ) -> "Machine":
     """The machine with other rows at the places of some."""
+    if not isinstance(rows, Mapping):
+        raise _no_rows(rows)
     for row in rows:
         if row not in machine.rows:
             raise unknown_row(machine, row)
-    new = {row: (to,) if isinstance(to, Transition) else tuple(to) for row, to in rows.items()}
+    new = {row: (to,) if isinstance(to, Transition) else _as_rows(to) for row, to in rows.items()}
     return evolve(
         machine,
         name=name or f"{machine.name} with other rows",
         rows=[to for row in machine.rows for to in new.get(row, (row,))],
         counts=(*machine.counts, *counts),
         holds={**machine.holds, **holds},
+    )
+
+
+def _as_rows(rows: object) -> Rows:
+    """Rows that come instead of one."""
+    given = tuple(rows) if isinstance(rows, Iterable) else (rows,)
+    if wrong := [row for row in given if not isinstance(row, Transition)]:
+        raise _no_rows(wrong[0])
+    return given
+
+
+def _no_rows(given: object) -> ExtensionRefused:
+    return ExtensionRefused(
+        f"{shown(given)} stands where rows stand",
+        allowed="a mapping of rows to the row, or the rows, that come instead; () drops one",
+        instead="write replace({machine.row(...): Transition(...)}), or evolve(row, ...)",
     )
 
 

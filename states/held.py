@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from states.errors import ExtensionRefused
 from states.names import Event, Guard, Trigger, name_of
+from states.paths import heard
 from states.rows import Transition
 
 
@@ -50,9 +51,5 @@ def _ends(machine: "Machine", scopes: tuple[str, ...]) -> tuple[Enum, ...]:
 def opened(scopes: tuple[str, ...], events: Iterable[Enum]) -> tuple[str, ...]:
     """The scopes that are open after some events, in a machine that is proved."""
     for event in events:
-        scope, _, side = name_of(event).rpartition("_")
-        if side == "begin":
-            scopes = (*scopes, scope)
-        elif side == "end":
-            scopes = scopes[:-1]
+        scopes = heard(scopes, name_of(event))
     return scopes

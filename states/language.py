@@ -13,6 +13,7 @@ from attrs import frozen
 
 from states.names import Event, name_of
 from states.order import Order
+from states.paths import heard as heard_in
 from states.places import Place, begun, moves
 
 
@@ -40,6 +41,8 @@ _Dying = tuple[str, ...]
 
 def language(machine: "Machine", *, counted: bool = True) -> Order:
     """The order of events of all runs of a machine, those that die included.
+
+    A run that is left with a batch open hears its outermost end out of turn, and is not among them.
 
     Args:
         machine: The machine.
@@ -89,24 +92,11 @@ def _after(points: list[_Point], scopes: tuple[str, ...]) -> dict[str, _Known]:
     for point in points:
         if point.still:
             heard.setdefault(point.still[0], set()).add(_Point(point.place, point.still[1:]))
-    return {event: (frozenset(heard[event]), _opened(scopes, event)) for event in sorted(heard)}
-
-
-def _opened(scopes: tuple[str, ...], event: str) -> tuple[str, ...]:
-    """The scopes that are open when an event was heard."""
-    scope, _, side = event.rpartition("_")
-    if side == "begin":
-        return (*scopes, scope)
-    return scopes[:-1] if side == "end" else scopes
+    return {event: (frozenset(heard[event]), heard_in(scopes, event)) for event in sorted(heard)}
 
 
 def _living(points: frozenset[_Point], closed: list[_Point]) -> bool:
     """Whether a run that may be there can die: it has begun, and it is not over."""
     return any(point.still for point in points) or any(
-        not point.still and not point.place.over and not _waiting(point.place) for point in closed
+        not point.still and not point.place.over and point.place.begun for point in closed
     )
-
-
-def _waiting(place: Place) -> bool:
-    """Whether nothing has happened yet."""
-    return len(place.states) == 1 and place.state is place.machine.initial

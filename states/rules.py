@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from states.errors import Offence, Rule, nearest
 from states.names import Counter, Event, Guard, State, Trigger, is_stop, name_of
-from states.paths import Path, Paths, stacked
+from states.paths import Path, Paths, heard, stacked
 from states.rows import Transition
 
 
@@ -23,6 +23,7 @@ def offences(machine: "Machine", paths: Paths) -> Iterator[Offence]:
     yield from paths.offences
     yield from _states(machine, paths)
     yield from _finals(machine, paths)
+    yield from _outermost(machine, paths)
     yield from _groups(machine, paths)
     yield from _cycles(machine, paths)
     yield from _counts(machine)
@@ -63,6 +64,18 @@ def _finals(machine: "Machine", paths: Paths) -> Iterator[Offence]:
         if row.dest in machine.finals and len(row.heard) > 1:
             text = f"{row}: only the outermost end may be heard in a final state"
             yield Offence(Rule.FINAL_HEARS_MORE, text, paths.paths.get(row, (row,)))
+
+
+def _outermost(machine: "Machine", paths: Paths) -> Iterator[Offence]:
+    """The outermost end is the last that is heard, whatever happens: it ends where the run ends."""
+    for row in machine.rows:
+        stack = paths.stacks.get(row.source, ())
+        for number, event in enumerate(row.events):
+            before, stack = stack, heard(stack, name_of(event))
+            last = row.dest in machine.finals and number >= len(row.first)
+            if before and not stack and not last:
+                text = f"{row}: {name_of(event)} is heard, and the run goes on"
+                yield Offence(Rule.ENDED_EARLY, text, paths.paths.get(row, (row,)))
 
 
 def _groups(machine: "Machine", paths: Paths) -> Iterator[Offence]:
@@ -148,9 +161,21 @@ _KINDS: Mapping[str, type[Enum]] = {
 }
 
 
+# The words of the rows that are made for every machine: of deaths, and of leaving a run.
+_DYING: tuple[tuple[str, Enum], ...] = (
+    ("state", State.FAILED),
+    ("state", State.INTERRUPTED),
+    ("state", State.LEFT),
+    ("trigger", Trigger.ERROR_RAISED),
+    ("trigger", Trigger.INTERRUPT),
+    ("trigger", Trigger.RUN_LEFT),
+    ("event", Event.EXCEPTION),
+)
+
+
 def _spoken(machine: "Machine") -> Iterator[tuple[str, object]]:
     """Every word of a machine and of those it holds, once for each part it plays."""
-    words: dict[tuple[str, object], None] = {("state", machine.initial): None}
+    words: dict[tuple[str, object], None] = {("state", machine.initial): None, **dict.fromkeys(_DYING)}
     words.update({("state", final): None for final in machine.finals})
     for row in machine.rows:
         columns = [("state", row.source), ("trigger", row.trigger), ("guard", row.guard), ("state", row.dest)]

@@ -43,8 +43,9 @@ def trainings(draw: st.DrawFn) -> Machine:
 def trained(draw: st.DrawFn) -> tuple[Machine, Plan]:
     """An extended training, and a plan with something to evaluate on where a new state asks for it."""
     machine, plan = draw(trainings()), draw(real_plans())
-    needs = any(isinstance(state, Mine) for state in machine.holds)
-    return machine, evolve(plan, valid_batches=plan.valid_batches or 1) if needs else plan
+    if any(isinstance(state, Mine) for state in machine.holds):
+        return machine, evolve(plan, valid_batches=plan.valid_batches or 1)
+    return machine, plan if machine.holds else evolve(plan, valid_batches=None)
 
 
 @st.composite

@@ -1,20 +1,23 @@
 """Does a machine that comes out of another keep all that is promised, and is nonsense refused with what shows it?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from states import EVALUATION, PREDICTION, TRAINING, Event, Guard, Machine, MachineRefused, State, Transition, Trigger
 from states.checked import Checked
-from states.errors import ExtensionRefused, Offence, Rule
+from states.errors import ExtensionRefused, Offence, Rule, StateloopError
+from states.grammar import TRAINING_ORDER
 from states.names import is_stop, name_of
 from states.places import Place, begun, moves
+from states.walk import Plan, script, walk
 from tests.states.extensions import Heard, Mine, extensions
+from tests.states.strategies import Script, plans, scripts
 
 
 PAIR = (Heard.PUT_0_BEGIN, Heard.PUT_0_END)
@@ -116,6 +119,12 @@ def test_an_extension_that_is_refused_comes_with_a_path_that_shows_why(
         check_offence(offence)
 
 
+@pytest.mark.parametrize("at", [{"after": State.IDLE}, {"before": State.DONE}])
+def test_a_scope_around_or_behind_the_outermost_one_is_refused(at: dict[str, State]) -> None:
+    with pytest.raises(MachineRefused, match="the outermost scope ends before the run does"):
+        TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, events=PAIR, **at)
+
+
 @pytest.mark.parametrize("machine", [TRAINING, EVALUATION, PREDICTION], ids=lambda machine: machine.name)
 @pytest.mark.parametrize("skip", [None, Mine.SKIP_PUT_0])
 @pytest.mark.parametrize("events", [(), PAIR])
@@ -132,6 +141,46 @@ def test_what_was_put_in_before_a_state_can_be_taken_out_again(
         assert len(longer.rows) > len(machine.rows)
         assert longer.without(Mine.PUT_0, name=machine.name) == machine
     assert put > 2
+
+
+@given(extensions(), plans(), scripts())
+def test_what_is_heard_of_an_extension_is_legal_in_its_own_order(
+    drawn: tuple[Machine, MachineRefused | None], plan: Plan, chosen: Script
+) -> None:
+    machine, _ = drawn
+    reports = {state: choosing(machine.rows_from(state)) for state in machine.states if isinstance(state, Mine)}
+    taken = islice(walk(machine, evolve(plan, reports=reports), chosen.answers()), 200)
+    heard: list[Enum] = []
+    try:
+        heard.extend(event for step in taken for event in step.row.events)
+    except StateloopError:  # a plan does not say what a state reports whose rows were changed
+        assume(heard)
+    assert machine.order.judge(heard).prefix
+
+
+def choosing(rows: Sequence[Transition]) -> Callable[[object], Enum | None]:
+    return lambda counters: rows[0].trigger
+
+
+def test_the_order_of_machines_within_machines_is_that_of_their_runs() -> None:
+    twice = EVALUATION.insert(Mine.PUT_0, before=State.FORWARD, holds=EVALUATION)
+    silent = EVALUATION.without(Event.STOP)
+    machines = [
+        TRAINING.replace({}, holds={State.VALIDATE: twice}),
+        TRAINING.insert(Mine.PUT_0, before=State.FORWARD, holds=silent),
+    ]
+    for machine in machines:
+        for guard in (None, Guard.STOP_TRAINING, Guard.STOP_VALIDATE):
+            for asked in range(8):
+                answers = script({name_of(guard): [asked]} if guard else {})
+                steps = walk(machine, Plan(epochs=2, batches=2, valid_batches=2), answers)
+                judged = machine.order.judge([event for step in steps for event in step.row.events])
+                assert judged.legal, (machine.name, guard, asked, str(judged))
+
+
+def test_a_run_that_is_left_with_a_batch_open_is_no_order_that_is_promised() -> None:
+    for order in (TRAINING.order, TRAINING_ORDER):
+        assert not order.judge(["train_begin", "epoch_begin", "batch_begin", "train_end"]).prefix
 
 
 def test_states_that_are_put_before_the_same_one_come_in_the_order_in_which_they_were_put() -> None:
@@ -186,6 +235,19 @@ def test_without_a_word_goes_what_nothing_leads_to_any_more() -> None:
         (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.IDLE), "no row of training leads to idle"),
         (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, after=State.FETCH), "fetch reports"),
         (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=PAIR[:1]), "events is"),
+        (lambda: TRAINING.insert("put", Mine.DONE_PUT_0, before="step"), "write State.STEP, the member itself"),
+        (
+            lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=Heard.PUT_0_BEGIN),
+            "events is",
+        ),
+        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=None), "events is"),
+        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, skip=Guard.STOP_EPOCH), "skip is"),
+        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.FETCH, holds=EVALUATION), "is to hold"),
+        (lambda: TRAINING.insert(Mine.PUT_0, before=State.FETCH, holds=3), "holds is 3"),
+        (lambda: TRAINING.replace([TRAINING.rows[0]]), "stands where rows stand"),
+        (lambda: TRAINING.replace({TRAINING.rows[0]: None}), "None stands where rows stand"),
+        (lambda: TRAINING.replace({TRAINING.rows[0]: "abc"}), "'a' stands where rows stand"),
+        (lambda: TRAINING.without("step"), "write State.STEP, the member itself"),
         (lambda: TRAINING.row(State.STEP), "training has no row 'step'"),
         (lambda: TRAINING.replace({evolve(TRAINING.rows[0], heard=()): ()}), "training has no row"),
         (TRAINING.without, "names nothing"),

@@ -78,6 +78,7 @@ class Mine(Enum):
 
     FETCH = "another fetch"
     WARM = "warm"
+    ERROR_RAISED = "another error"
 
 
 # One change that breaks just this rule; the rows that the path to it takes, by their number.
@@ -166,6 +167,20 @@ BROKEN: Mapping[str, tuple[Rule, Draft]] = {
         GOOD.instead(1, Row(S.EPOCH, None, G.STOP_TRAINING, S.DONE)).instead(
             4, Row(S.FETCH, T.LOADER_DRY, None, S.DONE)
         ),
+    ),
+    "a run that goes on behind its outermost end": (
+        Rule.ENDED_EARLY,
+        GOOD.instead(1, Row(S.EPOCH, None, G.STOP_TRAINING, S.STOPPING, (E.TRAIN_END,))).plus(
+            Row(S.STOPPING, None, None, S.DONE)
+        ),
+    ),
+    "an outermost end that is heard first": (
+        Rule.ENDED_EARLY,
+        GOOD.instead(4, Row(S.FETCH, T.LOADER_DRY, None, S.DONE, (), (E.TRAIN_END,))),
+    ),
+    "a word that is called as a death is": (
+        Rule.NAME_TWICE,
+        GOOD.plus(Row(S.FETCH, Mine.ERROR_RAISED, None, S.EPOCH)),
     ),
     "decisions that go round": (
         Rule.NO_ACTION,
@@ -285,6 +300,8 @@ SHOWN: Mapping[str, tuple[int, str]] = {
     "a batch that is left open": (3, "fetch updates_spent -> epoch: batch_begin"),
     "a batch that ends unbegun": (3, "fetch updates_spent -> epoch: batch_end"),
     "a training that never ends": (2, "epoch [stop_training] -> done"),
+    "a run that goes on behind its outermost end": (2, "epoch [stop_training] -> stopping: train_end"),
+    "an outermost end that is heard first": (3, "fetch loader_dry -> done: train_end"),
     "decisions that go round": (3, "batch -> epoch"),
     "a way round without a stop": (3, "fetch updates_spent -> fetch"),
 }

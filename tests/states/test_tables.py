@@ -206,7 +206,7 @@ def test_what_is_heard_of_a_death_is_legal_in_every_state_that_can_die(built_in:
     mortal = {row.source: row.events for row in built_in.machine.deaths}
     died = set()
     for place, way in ways.items():
-        if (state := place.states[0]) in mortal:
+        if (state := place.frames[0].state) in mortal:
             verdict = accepts([*way, *mortal[state]], built_in.order)
             assert verdict, f"{state}: {verdict}"
             died.add(state)
