@@ -41,8 +41,8 @@ _BATCH_READY = Trigger.BATCH_READY
 _OUTPUT_READY = Trigger.OUTPUT_READY
 _LOSS_READY = Trigger.LOSS_READY
 _GRADS_READY = Trigger.GRADS_READY
-_UNUSUAL = (_BATCH_READY, Trigger.VALIDATION_DUE, Trigger.NO_VALIDATION)
-_COMPUTING = (_OUTPUT_READY, _LOSS_READY, _GRADS_READY)
+_WEIGHTS_MOVED = Trigger.WEIGHTS_MOVED
+_BEFORE_GRADS = (_OUTPUT_READY, _LOSS_READY)
 
 # What a report brings along.  Those of the user's own words may bring anything, all other built-in ones nothing.
 _MUST = {Trigger.BATCH_READY: "inputs", Trigger.OUTPUT_READY: "output", Trigger.LOSS_READY: "loss"}
@@ -96,7 +96,8 @@ class ReportedRun(SteppedRun):
         Cost: one to two microseconds, and what is heard.
         """
         group = self._due(trigger)
-        if self.window or self.replaced or not self.computed or not _usual(trigger, inputs, targets, output, loss):
+        odd = not self.computed or self.replaced or (self.window and trigger in _BEFORE_GRADS)
+        if odd or not _usual(trigger, inputs, targets, output, loss):
             _check_brought(trigger, {"inputs": inputs, "targets": targets, "output": output, "loss": loss})
             self._check_gradients(trigger)
             self._check_loader(trigger)
@@ -108,11 +109,9 @@ class ReportedRun(SteppedRun):
                 group = self._come_to(group, trigger)
             if group is not None:
                 self._keep(inputs, targets, output, loss)
-                if self.state is _CLOSE:
-                    release(self)
                 row = self._choose(group)
-                if (output is not NOTHING and self.output is not output) or (
-                    loss is not NOTHING and self.loss is not loss
+                if (self.output is not output and output is not NOTHING) or (
+                    self.loss is not loss and loss is not NOTHING
                 ):
                     self._watch(output, loss)
                 if not self.here.waits:
@@ -157,7 +156,7 @@ class ReportedRun(SteppedRun):
 
     def _check_gradients(self, trigger: Enum) -> None:
         """Refuse to go on where gradients that were said to be there are not, or are not those of `run.loss`."""
-        if self.optimizer is None or trigger not in _COMPUTING:
+        if self.optimizer is None or trigger not in {*_BEFORE_GRADS, _GRADS_READY}:
             return
         there = next(gradients(self), None) is not None
         if trigger is _GRADS_READY:
@@ -171,8 +170,7 @@ class ReportedRun(SteppedRun):
 
     def _check_loader(self, trigger: Enum) -> None:
         """Refuse a validation that has nothing to run on."""
-        held = self.machine.holds.keys() & {row.dest for row in self.machine.groups.get((self.state, trigger), ())}
-        if held and self.valid_loader is None:
+        if trigger is Trigger.VALIDATION_DUE and self.valid_loader is None:
             raise LoaderRefused(
                 f"{name_of(trigger)} was reported in {self.where}, and the run has no validation loader",
                 allowed="a loader to validate on",
@@ -228,7 +226,9 @@ class ReportedRun(SteppedRun):
         self._settle(self._take(row))
 
     def _keep(self, inputs: Any, targets: Any, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
-        """Take over what was reported."""
+        """Take over what was reported; let go of the last batch, as CLOSE does."""
+        if self.state is _CLOSE:
+            release(self)
         if inputs is not NOTHING:
             self.inputs, self.targets = inputs, None if targets is NOTHING else targets
         if output is not NOTHING:
@@ -309,7 +309,7 @@ def _usual(trigger: Enum, inputs: object, targets: object, output: object, loss:
         return type(loss) is Tensor and output is NOTHING and loss.numel() == 1
     if trigger is _OUTPUT_READY:
         return output is not NOTHING and loss is NOTHING
-    return output is NOTHING and loss is NOTHING and trigger not in _UNUSUAL
+    return (trigger is _GRADS_READY or trigger is _WEIGHTS_MOVED) and output is NOTHING and loss is NOTHING
 
 
 def _check_brought(trigger: Enum | None, given: Mapping[str, Any], call: str = "report") -> None:

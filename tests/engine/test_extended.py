@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine import Action, Callback, Engine, Run
+from engine import PLAIN, Action, Callback, Engine, Run, Trigger
 from engine.errors import CallbackRefused
 from states import EVALUATION, TRAINING, Event, Guard, Machine, MachineRefused, State, accepts
 from states.errors import ExtensionRefused
@@ -16,7 +16,7 @@ from states.grammar import TRAINING_ORDER
 from states.names import name_of
 from states.walk import Plan
 from tests.engine.ownloop import WAYS, fitted
-from tests.engine.recording import Heard, Tiny, answers_by, expected, hearings, hears_everything
+from tests.engine.recording import Heard, Tiny, answers_by, batches, expected, hearings, hears_everything
 from tests.engine.test_invariants import Fault, faulty, raised_by, real_plans
 from tests.states.extensions import Mine, insertions
 from tests.states.strategies import Script
@@ -224,3 +224,47 @@ def test_an_evaluation_with_a_new_state_is_what_a_training_that_holds_it_runs() 
     heard = [one.event for one in log]
     assert heard.count(tta.FLIP_BEGIN) == 2
     assert machine.order.judge(heard).legal
+
+
+def test_a_state_of_ones_own_is_done_by_the_loop_where_mine_names_it() -> None:
+    machine = clipping()
+    new = next(state for state in machine.states if not isinstance(state, State))
+    asked: list[str] = []
+
+    def never(run: Run) -> Enum:
+        raise AssertionError(asked)
+
+    clipped = machine.rows_from(new)[0].trigger
+    engine = Tiny(Plan(), machine=machine, actions={new: Action(never, (clipped,))}).engine
+    with engine.start(mine=PLAIN | {new}) as run:
+        for _ in run.each_epoch():
+            for inputs, targets in run.each_batch(batches(2)):
+                run.report(Trigger.OUTPUT_READY, output=engine.model(inputs))
+                run.report(Trigger.LOSS_READY, loss=engine.loss_fn(run.output, targets))
+                run.loss.backward()
+                assert run.report(Trigger.GRADS_READY) is new
+                assert run.report(clipped) is State.STEP
+                engine.optimizer.step()
+                run.report(Trigger.WEIGHTS_MOVED)
+    assert run.updates == 2
+
+
+PLACES = [(side, state) for state in TRAINING.states for side in ("before", "after")]
+
+
+@pytest.mark.parametrize("holds", [None, EVALUATION], ids=["acts", "holds"])
+@pytest.mark.parametrize(("side", "at"), PLACES, ids=[f"{side} {name_of(state)}" for side, state in PLACES])
+def test_a_new_state_may_be_anywhere_and_each_way_of_writing_the_training_goes_through_it(
+    side: str, at: State, holds: Machine | None
+) -> None:
+    try:
+        machine = TRAINING.insert(Mine.PUT_0, None if holds else Mine.DONE_PUT_0, holds=holds, **{side: at})
+    except (ExtensionRefused, MachineRefused):
+        return  # tests/states/test_extend.py looks at these
+    plan = Plan(epochs=2, batches=3, valid_batches=1)
+    for guard in ("", "accumulate", "skip_batch", "skip_step", "stop_epoch", "stop_training"):
+        script = Script({guard: (1,)} if guard else {})
+        fit = told(machine, plan, script)
+        assert {name: told(machine, plan, script, way) == fit for name, way in WAYS.items()} == dict.fromkeys(
+            WAYS, True
+        )
