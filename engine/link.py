@@ -14,6 +14,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
+from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field, frozen
 
@@ -25,6 +26,10 @@ from engine.run import Run
 from states import Count, Event, Machine, Transition, When
 from states.checked import Checked
 from states.names import name_of
+
+
+if TYPE_CHECKING:
+    from engine.straight import Straight
 
 
 @frozen(eq=False)
@@ -73,6 +78,8 @@ class LinkedGroup:
     rows: tuple[LinkedRow, ...] = ()
     # Those of them that may be taken: without those whose guard nobody answers.
     choices: tuple[LinkedRow, ...] = field(init=False)
+    # For a run of the user's own loop: what follows the report, where nothing is to be decided.
+    straight: "Straight | None" = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         """Leave out once what need not be looked at in every batch."""

@@ -11,30 +11,22 @@
 # guards and callbacks, by letters, digits and underscores alone, and no two things have one name.
 """
 
-import linecache
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from functools import lru_cache
-from hashlib import sha256
 from itertools import pairwise
-from types import CodeType
-from weakref import finalize
 
 from attrs import define, evolve, field, frozen
 
 from engine.code import Code, Names, choice
 from engine.drive import unexpected
 from engine.errors import NotNested
-from engine.link import Happening, Linked, LinkedGroup, LinkedRow, LinkedState, reached
-from engine.run import Run
+from engine.link import Linked, LinkedGroup, LinkedRow, LinkedState, reached
+from engine.written import OWN, Source, call, constant, done, happen
 from states import Transition
 from states.names import name_of
 from states.picture import visible
 from states.shape import Loop, Shape, shape
 
-
-# Names that a loop uses itself.
-OWN = frozenset({"run", "remember", "trigger", "wish", "epoch_wish", "unexpected", "__builtins__", "__debug__"})
 
 # A loop in which rows are written again and again, more often than this on the average, is not one to read.
 COPIES = 8
@@ -49,41 +41,6 @@ class Place:
     next: Enum | None = None
     loop: Loop | None = None
     way: tuple[Enum, ...] = ()
-
-
-@frozen
-class Source:
-    """A loop as text, with what its names stand for."""
-
-    name: str
-    text: str
-    space: Mapping[str, object] = field(repr=False, hash=False)
-
-    def compiled(self) -> Callable[[Run], None]:
-        """The loop as a function, which debuggers can step through and tracebacks show line by line."""
-        space, (code, lines) = {**self.space}, _compiled(self.name, self.text)
-        linecache.cache[code.co_filename] = lines
-        exec(code, space)  # noqa: S102  # our own text: names are made by `Names` alone
-        return space[self.name]  # type: ignore[return-value]  # the text defines it
-
-
-Lines = tuple[int, None, list[str], str]  # what `linecache` keeps of a file: size, time, lines, name
-
-
-@lru_cache(maxsize=64)
-def _compiled(name: str, text: str) -> tuple[CodeType, Lines]:
-    """The code of a text, compiled once however often it is run, and its lines, which are kept as long as it lives."""
-    file = f"<stateloop: {name} {sha256(text.encode()).hexdigest()[:8]}>"
-    code, lines = compile(text, file, "exec"), (len(text), None, text.splitlines(keepends=True), file)
-    (function,) = (part for part in code.co_consts if isinstance(part, CodeType))  # it lives while its loop can run
-    finalize(function, _forget, file, lines).atexit = False
-    return code, lines
-
-
-def _forget(file: str, lines: Lines) -> None:
-    """Take lines out of `linecache`, unless another code of the same text has put its own there."""
-    if linecache.cache.get(file) is lines:
-        del linecache.cache[file]
 
 
 def source(linked: Linked) -> Source:
@@ -171,25 +128,21 @@ class _Writer:
         codes = {group.trigger: self._group(group, here) for group in at.groups}
         if at.action is None:
             return codes[None]
-        note = f"  # {visible(at.action.note)}" if at.action.note else ""
-        does = f"{self.names(name_of(at.state), at.action.do)}(run){note}"
         if len(codes) == 1 and at.action.sure:
             (code,) = codes.values()
-            several = at.action.several
-            calls = (does,) if several is None else (f"if run.{name_of(several)} > 1:", *Code((does,)).inside())
-            return Code((*calls, *code.lines), code.falls)
+            return Code((*done(self.names, at), *code.lines), code.falls)
         code = self._reported(codes, sure=at.action.sure)
-        return Code((f"trigger = {does}", *code.lines), code.falls)
+        return Code((f"trigger = {call(self.names, at)}", *code.lines), code.falls)
 
     def _reported(self, codes: Mapping[Enum | None, Code], *, sure: bool) -> Code:
         """What follows from each report, those that lead elsewhere first; what nothing follows from is refused."""
         *others, (trigger, last) = sorted(
-            ((self._constant(trigger), code) for trigger, code in codes.items()), key=lambda pair: pair[1].falls
+            ((constant(self.names, trigger), code) for trigger, code in codes.items()), key=lambda pair: pair[1].falls
         )
         choices = [(f"trigger is {other}:", code) for other, code in others]
         if sure:
             return choice(choices, last)
-        every = ", ".join(map(self._constant, codes))
+        every = ", ".join(constant(self.names, trigger) for trigger in codes)
         wrong = Code((f"raise unexpected(run, trigger, {every})",), falls=False)
         if any(code.falls for _, code in others):
             return choice([*choices, (f"trigger is {trigger}:", last)], wrong)
@@ -200,7 +153,7 @@ class _Writer:
         guarded, (last,) = group.rows[:-1], group.rows[-1:]
         assert last.ask is None, "the last row of a group has no guard"
         code = choice([(self._asks(row), self._row(row, here)) for row in guarded], self._row(last, here))
-        return Code((*self._happen(group.first), *code.lines), code.falls)
+        return Code((*happen(self.names, group.first), *code.lines), code.falls)
 
     def _row(self, row: LinkedRow, here: Place) -> Code:
         """A row that is taken: its way is remembered, the state moves, what is heard, and where it leads."""
@@ -210,13 +163,8 @@ class _Writer:
         way, there = self.ways.get(row.transition), self._go(row.transition.dest, here)
         number = self.linked.machine.rows.index(row.transition)
         remembered = () if way is None else (f"remember({self.names(f'way_{number}', way)})",)
-        moved = f"run.state = {self._constant(row.transition.dest)}  # {visible(str(row.transition))}"
-        return Code((*remembered, moved, *self._happen(row.heard), *there.lines), there.falls)
-
-    def _happen(self, happenings: Iterable[Happening]) -> Iterator[str]:
-        for happening in happenings:
-            note = f"  # {visible(happening.note)}" if happening.note else ""
-            yield (happening.code or f"{self.names(happening.name, happening.do)}(run)") + note
+        moved = f"run.state = {constant(self.names, row.transition.dest)}  # {visible(str(row.transition))}"
+        return Code((*remembered, moved, *happen(self.names, row.heard), *there.lines), there.falls)
 
     def _asks(self, row: LinkedRow) -> str:
         """The condition on which a row is taken; a stop that only `run.stop` can ask for costs a look at its wish."""
@@ -227,10 +175,6 @@ class _Writer:
         if row.ask.wish:
             return f"{row.ask.wish}.reason is not None and {call}:"
         return f"{call}:  # asks {visible(', '.join(row.ask.who))}"
-
-    def _constant(self, word: Enum | None) -> str:
-        assert word is not None, "a state that reports has triggers"
-        return self.names(word.name.upper(), word)
 
 
 def _ways(start: LinkedState, states: Iterable[LinkedState]) -> dict[Transition, tuple[Transition, ...]]:

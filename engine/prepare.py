@@ -25,6 +25,7 @@ from engine.outcome import Tally
 from engine.prefetch import Prefetch
 from engine.run import Do, Run, held_by
 from engine.several import Optimizers
+from engine.straight import straighten
 from states import EVALUATION, PREDICTION, Guard, Machine, State, Trigger
 from states.names import is_stop, name_of
 
@@ -142,6 +143,7 @@ class Preparation:
             asks = any(guard is not None and is_stop(guard) for guard in guards)
             at.waits = not at.groups or (asks if at.action is None else at.state in mine)
             at.depth = len(machine.proof.scopes[at.state])
+        straighten(linked.start)
         return linked
 
     def _prepare(self, machine: Machine) -> tuple[Linked, Callable[[Run], None]]:

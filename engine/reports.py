@@ -109,7 +109,7 @@ class ReportedRun(SteppedRun):
                 group = self._come_to(group, trigger)
             if group is not None:
                 self._keep(inputs, targets, output, loss)
-                row = self._choose(group)
+                row = self._follow(group)
                 if (self.output is not output and output is not NOTHING) or (
                     self.loss is not loss and loss is not NOTHING
                 ):
@@ -224,6 +224,14 @@ class ReportedRun(SteppedRun):
         tally = self.tally(row.transition.guard, SKIPPED, row.transition)
         tally.note(row.transition, self.epoch, self.batch_index, self.updates)
         self._settle(self._take(row))
+
+    def _follow(self, group: LinkedGroup) -> LinkedRow | None:
+        """Take the row that follows a report, or all rows up to the next decision; gives the one that was chosen."""
+        if group.straight is None:
+            return self._choose(group)
+        group.straight.do(self)
+        self.here = group.straight.dest
+        return None
 
     def _keep(self, inputs: Any, targets: Any, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
         """Take over what was reported; let go of the last batch, as CLOSE does."""
