@@ -11,7 +11,7 @@
 # `steps` takes one row at a time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
@@ -63,6 +63,8 @@ class LinkedRow:
     dest: "LinkedState"
     # The row as a way of its own, for `run.ways`.
     way: tuple[Transition] = field(init=False)
+    # For a run of the user's own loop: what follows the report behind it, the row itself included.
+    offered: "Straight | None" = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         """Make the way once: it is remembered each time that the row is taken."""
@@ -97,6 +99,8 @@ class LinkedState:
     # many scopes are open here.
     waits: bool = False
     depth: int = 0
+    # Draws a batch from here, where nobody but `run.stop` is asked.
+    draws: "Callable[[Run], Enum | None] | None" = None
 
 
 @define(eq=False)

@@ -15,6 +15,7 @@ from attrs import define, field
 
 from engine.batches import NoLoader
 from engine.check import check_loader
+from engine.drive import reported
 from engine.errors import ArgumentRefused
 from engine.fitting import Given, check_forward, check_loss
 from engine.link import LinkedState, reached
@@ -195,6 +196,9 @@ class OpenRun(ReportedRun):
 
     def _draw(self) -> None:
         """Ask whether to stop; if not, go on to the loader, and draw a batch."""
+        if (draws := self.here.draws) is not None and (trigger := draws(self)) is not None:
+            self._drew(trigger)
+            return
         row = None
         if self.state is not _FETCH:
             row = self._act()
@@ -203,6 +207,16 @@ class OpenRun(ReportedRun):
         if self.state is _FETCH:
             row = self._act()
         self._settle(row)
+
+    def _drew(self, trigger: Enum) -> None:
+        """Go on behind the loader, which was asked without a look at the rows."""
+        self.here = self.here.groups[0].rows[-1].dest
+        group = reported(self, self.here, trigger)
+        if trigger is Trigger.BATCH_READY:
+            self.here = group.choices[0].dest
+            self._settle(group.choices[0])
+        else:
+            self._settle(self._choose(group))
 
     @property
     def _in_batch(self) -> bool:

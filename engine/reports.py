@@ -23,6 +23,7 @@ from engine.outoforder import no_gradients, nothing_to_skip, out_of_order, passe
 from engine.replaced import Replaced
 from engine.run import gradients, release
 from engine.steps import SteppedRun
+from engine.straight import Straight
 from states import State, Transition, Trigger
 from states.errors import typed
 from states.names import is_stop, name_of
@@ -95,6 +96,9 @@ class ReportedRun(SteppedRun):
 
         Cost: one to two microseconds, and what is heard.
         """
+        quick = self.quick
+        if quick is not None and quick.trigger is trigger and _usual(trigger, inputs, targets, output, loss):
+            return self._go_straight(quick, output, loss)
         group = self._due(trigger)
         odd = not self.computed or self.replaced or (self.window and trigger in _BEFORE_GRADS)
         if odd or not _usual(trigger, inputs, targets, output, loss):
@@ -110,10 +114,7 @@ class ReportedRun(SteppedRun):
             if group is not None:
                 self._keep(inputs, targets, output, loss)
                 row = self._follow(group)
-                if (self.output is not output and output is not NOTHING) or (
-                    self.loss is not loss and loss is not NOTHING
-                ):
-                    self._watch(output, loss)
+                self._look_after(output, loss)
                 if not self.here.waits:
                     self._settle(row)
         except BaseException as error:
@@ -225,6 +226,36 @@ class ReportedRun(SteppedRun):
         tally.note(row.transition, self.epoch, self.batch_index, self.updates)
         self._settle(self._take(row))
 
+    def _go_straight(self, quick: Straight, output: Any, loss: Any) -> Enum:  # noqa: ANN401  # as in report
+        """A report as it comes in nearly every batch: nothing is decided, and all was looked at before."""
+        if self.moving or self.turns.runs[-1] is not self:
+            raise self._busy()
+        self.moving = True
+        try:
+            if output is not NOTHING:
+                self.output = output
+            if loss is not NOTHING:
+                self.loss = loss
+            self.decided = None
+            quick.do(self)
+            self.here, self.quick = quick.dest, quick.next
+            if quick.heard:
+                self._look_after(output, loss)
+            if not quick.dest.waits:
+                self._settle()
+        except BaseException as error:
+            self._die(error)
+            raise
+        finally:
+            self.moving = False
+        return self.state
+
+    def _look_after(self, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
+        """Notice what a callback put in place of what was reported: the next reports are looked at."""
+        if (self.output is not output and output is not NOTHING) or (self.loss is not loss and loss is not NOTHING):
+            self.quick = None
+            self._watch(output, loss)
+
     def _follow(self, group: LinkedGroup) -> LinkedRow | None:
         """Take the row that follows a report, or all rows up to the next decision; gives the one that was chosen."""
         if group.straight is None:
@@ -259,9 +290,14 @@ class ReportedRun(SteppedRun):
             if row.ask is None or row.ask.do(self):
                 break
         if row.transition.guard is None and row.dest.waits and row.dest.action is not None:
-            self.decided = row
+            self._decided_on(row)
         else:
             self._take(row)
+
+    def _decided_on(self, row: LinkedRow) -> None:
+        """A batch is offered; its next report may go straight if those of a batch before were looked at."""
+        self.decided = row
+        self.quick = row.offered if self.computed and not self.window else None
 
     def _go_on(self, row: LinkedRow) -> None:
         """Take the row that a batch was offered on: what is heard on it comes after the user's forward."""
@@ -314,7 +350,7 @@ def _usual(trigger: Enum, inputs: object, targets: object, output: object, loss:
     if inputs is not NOTHING or targets is not NOTHING:
         return False
     if trigger is _LOSS_READY:
-        return type(loss) is Tensor and output is NOTHING and loss.numel() == 1
+        return type(loss) is Tensor and output is NOTHING
     if trigger is _OUTPUT_READY:
         return output is not NOTHING and loss is NOTHING
     return (trigger is _GRADS_READY or trigger is _WEIGHTS_MOVED) and output is NOTHING and loss is NOTHING

@@ -21,6 +21,7 @@ from engine.errors import ArgumentRefused, EngineBusy, hint
 from engine.link import Linked, LinkedGroup, LinkedRow, LinkedState
 from engine.outcome import ASKED, Outcome, Verdict
 from engine.run import Run
+from engine.straight import Straight
 from engine.turns import Turns
 from states import Guard, Transition
 from states.errors import shown
@@ -46,6 +47,8 @@ class SteppedRun(Run):
     moving: bool = False
     # The row that a state has decided on, where it was asked before the run goes on.
     decided: LinkedRow | None = None
+    # What follows the next report, where nothing is to be decided and nothing to be looked at (see `reports`).
+    quick: Straight | None = None
 
     @property
     def ended(self) -> bool:
@@ -191,7 +194,7 @@ class SteppedRun(Run):
                 break
         self.ways.append(row.way)
         here = row.dest
-        self.state = here.state
+        self.state, self.quick = here.state, None
         for happening in row.heard:
             happening.do(self)
         self.here = here
@@ -201,7 +204,7 @@ class SteppedRun(Run):
 
     def _take(self, row: LinkedRow) -> LinkedRow:
         here = row.dest
-        self.decided = None
+        self.decided = self.quick = None
         self.ways.append(row.way)
         self.state = here.state
         for happening in row.heard:
@@ -216,7 +219,7 @@ class SteppedRun(Run):
         self._end(LinkedState(self.state))
 
     def _end(self, here: LinkedState) -> None:
-        self.here, self.decided = here, None
+        self.here, self.decided, self.quick = here, None, None
         if self.begun:
             finish(self)
         self.open.close()

@@ -91,13 +91,10 @@ def told(
     machine: Machine, plan: Plan, script: Script, way: Callable[[Engine, Plan], Run] = fitted, *, checked: bool = False
 ) -> Told:
     log: list[Heard] = []
-    events, guards = words(machine)
-    ran = tiny(
-        machine,
-        plan,
-        [hears_everything("Ear", log, events=events)(), answers_by(script.answers(), guards)],
-        checked=checked,
-    )
+    events, known = words(machine)
+    guards = [guard for guard in known if name_of(guard) in script.yes]  # others are answered by nobody
+    ear = hears_everything("Ear", log, events=events)()
+    ran = tiny(machine, plan, [ear, *([answers_by(script.answers(), guards)] if guards else [])], checked=checked)
     run = way(ran.engine, plan)
     weights = [weight.tolist() for weight in ran.weights]
     heard = [(heard.event, heard.state, heard.counters) for heard in log]
