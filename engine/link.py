@@ -11,7 +11,7 @@
 # `steps` takes one row at a time.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from states.names import name_of
 
 
 if TYPE_CHECKING:
-    from engine.straight import Straight
+    from engine.straight import Drawing, Straight
 
 
 @frozen(eq=False)
@@ -99,8 +99,8 @@ class LinkedState:
     # many scopes are open here.
     waits: bool = False
     depth: int = 0
-    # Draws a batch from here, where nobody but `run.stop` is asked.
-    draws: "Callable[[Run], Enum | None] | None" = None
+    # How a batch is drawn from here, where nobody but `run.stop` is asked.
+    drawing: "Drawing | None" = None
 
 
 @define(eq=False)

@@ -21,11 +21,13 @@ from engine.fitting import Given, check_forward, check_loss
 from engine.link import LinkedState, reached
 from engine.outoforder import cannot_leave, no_epoch, no_validation, unfinished, went_on
 from engine.reports import ReportedRun, ahead
+from engine.straight import Drawing
 from states import State, Trigger
 from states.names import OF_THE_EPOCH
 
 
-_FETCH = State.FETCH  # looked at in every batch, so bound once
+# Looked at in every batch, so bound once.
+_FETCH, _BATCH_READY = State.FETCH, Trigger.BATCH_READY
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -196,8 +198,8 @@ class OpenRun(ReportedRun):
 
     def _draw(self) -> None:
         """Ask whether to stop; if not, go on to the loader, and draw a batch."""
-        if (draws := self.here.draws) is not None and (trigger := draws(self)) is not None:
-            self._drew(trigger)
+        if (drawing := self.here.drawing) is not None and (trigger := drawing.do(self)) is not None:
+            self._drew(drawing, trigger)
             return
         row = None
         if self.state is not _FETCH:
@@ -208,15 +210,17 @@ class OpenRun(ReportedRun):
             row = self._act()
         self._settle(row)
 
-    def _drew(self, trigger: Enum) -> None:
+    def _drew(self, drawing: Drawing, trigger: Enum) -> None:
         """Go on behind the loader, which was asked without a look at the rows."""
-        self.here = self.here.groups[0].rows[-1].dest
-        group = reported(self, self.here, trigger)
-        if trigger is Trigger.BATCH_READY:
-            self.here = group.choices[0].dest
-            self._settle(group.choices[0])
+        if trigger is not _BATCH_READY:
+            self.here = drawing.fetch
+            self._settle(self._choose(reported(self, drawing.fetch, trigger)))
+            return
+        self.here = drawing.ready.dest
+        if drawing.offers is None:
+            self._settle(drawing.ready)
         else:
-            self._settle(self._choose(group))
+            self._decided_on(drawing.offers)
 
     @property
     def _in_batch(self) -> bool:

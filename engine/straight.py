@@ -42,6 +42,23 @@ class Straight:
     next: "Straight | None" = None
 
 
+@define(eq=False)
+class Drawing:
+    """How a batch is drawn where nobody but `run.stop` is asked.
+
+    Attributes:
+        do: Draws it, up to where it is there; gives what was reported, or `None`: the rows are to be followed.
+        fetch: Where the loader is asked.
+        ready: The row that is taken when there is a batch.
+        offers: The row on which the batch is offered to the user's code, where nobody may skip it before.
+    """
+
+    do: Callable[[Run], Enum | None]
+    fetch: LinkedState
+    ready: LinkedRow
+    offers: LinkedRow | None
+
+
 def straighten(start: LinkedState) -> None:
     """Write down what follows each report of the user's code, where it leads one way; a batch is offered first."""
     states = reached(start)
@@ -58,7 +75,7 @@ def straighten(start: LinkedState) -> None:
             assert row.offered is not None, "what follows it is straight"
             row.offered.next = following.next
     for at in states:
-        at.draws = _drawing(at)
+        at.drawing = _drawing(at)
 
 
 def _following(at: LinkedState) -> Straight | None:
@@ -84,8 +101,8 @@ def _straight(group: LinkedGroup, before: LinkedRow | None = None) -> Straight |
     return Straight(group.trigger, _function(names, f"after_{name_of(group.trigger)}", lines), rows[-1].dest, heard)
 
 
-def _drawing(at: LinkedState) -> Callable[[Run], Enum | None] | None:
-    """Draws a batch where only `run.stop` is asked; gives what was reported, or `None`: the rows are to be followed."""
+def _drawing(at: LinkedState) -> Drawing | None:
+    """How a batch is drawn from a state, if it asks `run.stop` alone."""
     if at.action is not None or not at.waits or not at.groups:
         return None
     *guarded, last = at.groups[0].choices
@@ -100,7 +117,10 @@ def _drawing(at: LinkedState) -> Callable[[Run], Enum | None] | None:
     lines = [f"if {' or '.join(wishes) or False}:", "    return None", *_taken(names, last)]
     lines += [f"trigger = {call(names, last.dest)}", f"if trigger is not {constant(names, ready.trigger)}:"]
     lines += ["    return trigger", *happen(names, ready.first), *_taken(names, row), *happen(names, row.heard)]
-    return _function(names, f"draw_in_{name_of(at.state)}", [*lines, "return trigger"])
+    do = _function(names, f"draw_in_{name_of(at.state)}", [*lines, "return trigger"])
+    offering = _only(row.dest.groups[0]) if row.dest.action is None else None
+    offers = offering is not None and offering.dest.waits and offering.dest.action is not None
+    return Drawing(do, last.dest, row, offering if offers else None)
 
 
 def _taken(names: Names, row: LinkedRow) -> tuple[str, str]:
