@@ -54,6 +54,13 @@ OWN_LOOP = Contender(
     own.own_loop,
     note="the plain loop, which reports what it does; zero_grad is left to the engine",
 )
+# In fake work alone: a batch takes 9 rows, and one more for each of these states.
+MORE_STATES = 8
+EXTENDED = Contender(
+    f"fit, {MORE_STATES} states more",
+    own.fit_unmeasured,
+    note=f"metrics=None; {MORE_STATES} states of one's own before the step: 17 rows a batch in place of 9",
+)
 CHECKED = Contender(
     "fit, checked", own.fit_checked, note="pytransitions decides where each report leads: a mode for tests"
 )

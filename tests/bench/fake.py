@@ -18,8 +18,8 @@ from attrs import define, evolve, frozen
 from torch import Tensor, nn
 
 from engine import Action, Engine
-from states import State, Trigger
-from tests.bench.contenders import CHECKED, FIT, UNMEASURED
+from states import TRAINING, State, Trigger
+from tests.bench.contenders import CHECKED, EXTENDED, FIT, MORE_STATES, UNMEASURED
 from tests.bench.results import ROOT, Measured, Memory, Table
 from tests.bench.timing import Pair, interleave, seconds
 
@@ -73,18 +73,35 @@ def plain(number: int) -> None:
         zero_grad(run)
 
 
-def engine(*, checked: bool = False, measured: bool = False) -> Engine:
-    """An engine whose actions are the fakes; they are sure of what they report, as the engine's own are."""
+_MORE = Enum("_MORE", [f"{word}_{n}" for n in range(MORE_STATES) for word in ("ADDED", "DONE_ADDED")])
+
+
+def engine(*, checked: bool = False, measured: bool = False, more: int = 0) -> Engine:
+    """An engine whose actions are the fakes; they are sure of what they report, as the engine's own are.
+
+    *more* states are put in between average and step; they do nothing.
+    """
+    machine, added = TRAINING, {}
+    for number in range(more):
+        state, done = _MORE[f"ADDED_{number}"], _MORE[f"DONE_ADDED_{number}"]
+        machine = machine.insert(state, done, before=State.STEP)
+        added[state] = Action(partial(_reports, done), (done,), sure=True)
     actions = {
         State.FORWARD: Action(forward, (Trigger.OUTPUT_READY,), sure=True),
         State.LOSS: Action(loss, (Trigger.LOSS_READY,), sure=True),
         State.BACKWARD: Action(backward, (Trigger.GRADS_READY,), sure=True),
         State.STEP: Action(step, (Trigger.WEIGHTS_MOVED,), sure=True),
         State.ZERO_GRAD: Action(zero_grad, (Trigger.GRADS_CLEARED,), sure=True),
+        **added,
     }
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return Engine(model, None, optimizer, actions=actions, checked=checked, metrics={} if measured else None)
+    metrics = {} if measured else None
+    return Engine(model, None, optimizer, machine=machine, actions=actions, checked=checked, metrics=metrics)
+
+
+def _reports(trigger: Enum, run) -> Enum:
+    return trigger
 
 
 def fit(number: int, trained: Engine) -> None:
@@ -95,7 +112,11 @@ def fit(number: int, trained: Engine) -> None:
 
 def dispatch(rounds: int, number: int = 50_000, slow_number: int = 2_000) -> Table:
     """The table of fake work: the engine in many rounds, checked in few and short ones."""
-    engines = {UNMEASURED.name: engine(), FIT.name: engine(measured=True)}
+    engines = {
+        UNMEASURED.name: engine(),
+        FIT.name: engine(measured=True),
+        EXTENDED.name: engine(more=MORE_STATES),
+    }
     works = {name: partial(fit, trained=trained) for name, trained in engines.items()}
     rows, noise = _rows(works, number, rounds)
     floor = evolve(rows[0], name="plain loop, fakes by hand", pairs=noise, note="")
@@ -107,7 +128,7 @@ def dispatch(rounds: int, number: int = 50_000, slow_number: int = 2_000) -> Tab
 def _rows(works: Mapping[str, Callable[[int], None]], number: int, rounds: int) -> tuple[list[Measured], list[Pair]]:
     runs = {name: partial(seconds, partial(work, number)) for name, work in works.items()}
     pairs, noise = interleave(runs, partial(seconds, partial(plain, number)), rounds)
-    notes = {one.name: one.note for one in (UNMEASURED, FIT, CHECKED)}
+    notes = {one.name: one.note for one in (UNMEASURED, FIT, EXTENDED, CHECKED)}
     return [Measured(name, "", notes[name], number, pairs[name], [], None, 0) for name in works], noise
 
 

@@ -141,6 +141,7 @@ def test_fake_work_is_all_done() -> None:
     assert [(one.name, one.batches, len(one.pairs)) for one in table.contenders] == [
         ("fit, metrics=None", 20, 3),
         ("fit", 20, 3),
+        ("fit, 8 states more", 20, 3),
         ("fit, checked", 5, 3),
     ]
 
