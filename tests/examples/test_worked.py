@@ -78,7 +78,7 @@ def accumulation(example: ModuleType) -> Weights:
 
 def mid_epoch(example: ModuleType) -> Weights:
     torch.manual_seed(0)
-    model = nn.Linear(4, 1)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
         for inputs, targets in example.data(8, 1):
@@ -146,18 +146,21 @@ def gan(example: ModuleType) -> Weights:
     return {**generator.state_dict(prefix="generator."), **discriminator.state_dict(prefix="discriminator.")}
 
 
-def tbptt(example: ModuleType) -> Weights:
+def tbptt(example: ModuleType, chunks: int = 4, window: int = 1) -> Weights:
     torch.manual_seed(0)
     gru, head = nn.GRU(1, 8), nn.Linear(8, 1)
     optimizer = torch.optim.Adam([*gru.parameters(), *head.parameters()], lr=0.02)
     for _ in range(5):
         for inputs, targets in example.data():
             hidden = torch.zeros(1, inputs.shape[1], 8)
-            for chunk, wanted in zip(inputs.split(5), targets.split(5), strict=True):
+            for number, (chunk, wanted) in enumerate([*zip(inputs.split(5), targets.split(5), strict=True)][:chunks]):
                 output, hidden = gru(chunk, hidden.detach())
                 nn.functional.mse_loss(head(output), wanted).backward()
-                optimizer.step()
-                optimizer.zero_grad()
+                if (number + 1) % window == 0:
+                    for parameter in [*gru.parameters(), *head.parameters()] if window > 1 else []:
+                        parameter.grad.div_(window)
+                    optimizer.step()
+                    optimizer.zero_grad()
     return {**gru.state_dict(prefix="gru."), **head.state_dict(prefix="head.")}
 
 
@@ -171,6 +174,22 @@ def test_an_example_ends_with_the_weights_of_the_loop_by_hand(name: str) -> None
     example = load(name)
     _, weights = trained(example)
     assert equal(weights, PLAIN[name](example))
+
+
+@pytest.mark.parametrize(
+    ("guard", "says", "hand"),
+    [
+        ("stop_sequence", lambda run, chunks: chunks.start >= 10, {"chunks": 2}),
+        ("accumulate", lambda run, chunks: run.window < 2, {"window": 2}),
+    ],
+)
+def test_the_chunks_of_a_sequence_answer_to_the_guards(guard: str, says: Callable, hand: Mapping[str, int]) -> None:
+    example = load("tbptt")
+    engine, given = example.factory()
+    (chunks,) = [callback for callback in engine.callbacks if isinstance(callback, example.Chunks)]
+    engine.guard(guard)(lambda run: says(run, chunks))
+    engine.fit(**given)
+    assert equal(engine.model.state_dict(), tbptt(example, **hand))
 
 
 @pytest.mark.parametrize("name", PLAIN)
