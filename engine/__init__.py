@@ -10,9 +10,10 @@
 #   prepare     what is made ready before a run begins; fitting and check refuse what could not work
 #   compiled, capture, prefetch    actions that are replaced to be faster; captured refuses, cuda talks to the GPU
 #   link        rows, actions and listeners put together; asking makes the guards
-#   loop        the loop that this comes to, as Python; code writes it down
+#   loop        the loop that this comes to, as Python; code and written write it down
 #   drive       how a run goes, and how it dies
-#   steps       one transition at a time; reports and openrun: a loop of the user's own; outoforder: what is wrong there
+#   steps       one transition at a time; reports and openrun: a loop of the user's own, straight where nothing is decided
+#   outoforder  what is wrong in such a loop; replaced: does it go on with what callbacks made of its loss
 #   turns       which runs of an engine go on now
 #   metrics     mean loss and metrics: meter adds them up
 #   outputs, dryrun, outcome, errors, suggest    one subject each

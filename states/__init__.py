@@ -9,6 +9,7 @@
 #   extend      a machine out of another: states put in, rows replaced; without takes out, held is about held machines
 #   proof       what holds for every machine; rules says what must, paths how each state is reached
 #   grammar     the legal orders of events, written by hand; expressions reads them
+#   language    the order of events of any machine, read off its rows: places are where a run may be, order judges a trace
 #   walk        what would happen under a plan
 #   shape       which loops a machine goes round, and where its ways meet
 #   checked     the same rows as a pytransitions machine
@@ -30,6 +31,7 @@ from states.names import Event as Event
 from states.names import Guard as Guard
 from states.names import State as State
 from states.names import Trigger as Trigger
+from states.order import Order as Order
 from states.proof import Proof as Proof
 from states.proof import prove as prove
 from states.rows import Count as Count
