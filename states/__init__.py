@@ -9,7 +9,7 @@
 #   extend      a machine out of another: states put in, rows replaced; without takes out, held is about held machines
 #   proof       what holds for every machine; rules says what must, paths how each state is reached
 #   grammar     the legal orders of events, written by hand; expressions reads them
-#   language    the order of events of any machine, read off its rows: places are where a run may be, order judges a trace
+#   language    the order of events of any machine, read off its rows; places: where a run may be; order judges a trace
 #   walk        what would happen under a plan
 #   shape       which loops a machine goes round, and where its ways meet
 #   checked     the same rows as a pytransitions machine
