@@ -102,6 +102,56 @@ def test_a_run_that_is_interrupted_anywhere_goes_on_as_if_it_had_not_been(
     assert told(plan, chosen, interrupted, checked=False) == told(plan, chosen, fitted, checked=False)
 
 
+def by_hand(engine: Engine, run: OpenRun) -> None:
+    """Do the work of the state that the run is in, and report it."""
+    match run.state:
+        case State.FORWARD:
+            run.report(Trigger.OUTPUT_READY, output=engine.model(run.inputs))
+        case State.LOSS:
+            run.report(Trigger.LOSS_READY, loss=engine.loss_fn(run.output, run.targets))
+        case State.BACKWARD:
+            run.loss.backward()
+            run.report(Trigger.GRADS_READY)
+        case State.STEP:
+            engine.optimizer.step()
+            run.report(Trigger.WEIGHTS_MOVED)
+
+
+@given(real_plans(), few() | scripts(), st.lists(st.booleans(), max_size=80))
+def test_what_the_engine_does_and_what_the_loop_reports_may_change_from_state_to_state(
+    plan: Plan, chosen: Script, mine: list[bool]
+) -> None:
+    def mixed(engine: Engine, plan: Plan) -> Run:
+        valid = None if plan.valid_batches is None else batches_of(Plan(batches=plan.valid_batches))
+        run, turns = engine.start(batches_of(plan), valid, plan.epochs, max_updates=plan.max_updates), iter(mine)
+        while not run.ended:
+            if run.state in {State.FORWARD, State.LOSS, State.BACKWARD, State.STEP} and next(turns, True):
+                by_hand(engine, run)
+            else:
+                run.advance()
+        return run
+
+    assert told(plan, chosen, mixed, checked=False) == told(plan, chosen, fitted, checked=False)
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+def test_a_report_before_the_run_has_begun_and_behind_its_end_is_refused_and_changes_nothing(trigger: Trigger) -> None:
+    recorder = Recorder()
+    engine = small_engine(recorder)
+    run = engine.start()
+    for where in ("before", "in train", "behind"):
+        if where != "before":
+            run.advance() if where == "in train" else run.close()
+        if trigger in takes(run) and not run.ended:
+            continue
+        before = run.state, run.recent, counters_of(run), len(recorder.notes), run.outcome, run.begun
+        more = {GIVEN[trigger]: torch.ones(())} if trigger in GIVEN else {}
+        with nothing_changes(engine.model, engine.optimizer), pytest.raises(OutOfOrder, match="was reported in"):
+            run.report(trigger, **more)
+        assert (run.state, run.recent, counters_of(run), len(recorder.notes), run.outcome, run.begun) == before
+    still_works(engine)
+
+
 def batches_of(plan: Plan) -> list:
     from tests.engine.recording import batches as same_batches  # noqa: PLC0415  # those of `Tiny`
 

@@ -101,15 +101,19 @@ def same(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
 
 @contextmanager
 def nothing_changes(model: nn.Module, optimizer: optim.Optimizer | None) -> Iterator[None]:
-    """Fail if weights, buffers, modes, the optimizer's state or the state of a random generator differ afterwards."""
+    """Fail if weights, gradients, buffers, modes, the optimizer's state or a random generator differ afterwards."""
     tensors = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
+    grads = [parameter.grad if parameter.grad is None else parameter.grad.clone() for parameter in model.parameters()]
     kept = deepcopy(optimizer.state_dict()) if optimizer is not None else None
     dice = torch.get_rng_state(), random.getstate()
     yield
     assert list(model.state_dict()) == list(tensors)
     assert same(model.state_dict().values(), tensors.values())
     assert [module.training for module in model.modules()] == modes
+    for parameter, grad in zip(model.parameters(), grads, strict=True):
+        assert (parameter.grad is None) == (grad is None)
+        assert grad is None or torch.equal(parameter.grad, grad)
     if optimizer is not None:
         now = optimizer.state_dict()
         assert now["param_groups"] == kept["param_groups"]
