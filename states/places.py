@@ -36,8 +36,12 @@ class Frame:
     held: Trigger | None = None
 
     def reports(self, *, counted: bool) -> list[Enum | None]:
-        """What may be reported here; not *counted*: even what the window or the held run speaks against."""
+        """What may be reported here; not *counted*: even what the window or the held run speaks against.
+
+        The one thing that a state can report is reported in any case.
+        """
         triggers = dict.fromkeys(row.trigger for row in self.machine.rows_from(self.state))
+        counted = counted and len(triggers) > 1
         never = {Trigger.WINDOW_EMPTY if self.waits else Trigger.WINDOW_OPEN}
         never |= {Trigger.VALIDATED, Trigger.VALIDATION_STOPPED} - {self.held}
         return [trigger for trigger in triggers if not counted or trigger not in never]

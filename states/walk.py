@@ -210,11 +210,13 @@ class _Walker:
         triggers = {row.trigger for row in self.machine.rows_from(state)} - {None}
         if chosen := self.plan.reports.get(state):
             return chosen(self.counters)
+        if held is not None:
+            return Trigger.VALIDATION_STOPPED if held.stopped and not self.stopped else Trigger.VALIDATED
         if len(triggers) == 1:
             return next(iter(triggers - {None}))  # type: ignore[return-value]  # None was taken out
-        return self._planned(state, held)
+        return self._planned(state)
 
-    def _planned(self, state: Enum, held: "_Walker | None") -> Enum:
+    def _planned(self, state: Enum) -> Enum:
         """What a built-in state with a choice reports under the plan."""
         plan, counters = self.plan, self.counters
         spent = plan.max_updates is not None and counters[Counter.UPDATES] >= plan.max_updates
@@ -229,7 +231,5 @@ class _Walker:
             return Trigger.WINDOW_OPEN if counters[Counter.WINDOW] else Trigger.WINDOW_EMPTY
         if state is State.CLOSE:
             return Trigger.NO_VALIDATION if plan.valid_batches is None else Trigger.VALIDATION_DUE
-        if held is not None:
-            return Trigger.VALIDATION_STOPPED if held.stopped and not self.stopped else Trigger.VALIDATED
         msg = f"{name_of(state)} can report several triggers: say which with Plan(reports={{...}})"
         raise StateloopError(msg)
