@@ -4,12 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from torch import nn
+from torch import nn, optim
 
 from engine.actions import LOOKS_AT, Action
+from engine.closure import needs_closure
 from engine.errors import ArgumentRefused, CallbackRefused, hint
 from engine.listeners import check_signature
 from engine.run import Do
+from engine.several import Optimizers
 from states import Guard, Machine, State, Trigger
 from states.errors import shown, typed
 from states.names import name_of
@@ -189,6 +191,17 @@ def uses_optimizer(machines: Sequence[Machine], given: Mapping[Any, object]) -> 
     """Whether the engine's own actions use the optimizer in one of these machines."""
     using = {State.STEP, State.FLUSH, State.ZERO_GRAD, State.CLEAR} - set(given)
     return any(state in using for machine in machines for state in machine.states)
+
+
+def check_closure_is_whole(optimizer: optim.Optimizer | Optimizers | None, mine: Collection[Enum]) -> None:
+    """Refuse a step of the engine's that would evaluate another forward and loss than those of the user's code."""
+    own = [state for state in (State.FORWARD, State.LOSS, State.BACKWARD) if state in mine]
+    if own and State.STEP not in mine and needs_closure(optimizer):
+        raise ArgumentRefused(
+            f"{type(optimizer).__name__} takes a closure: the step is the engine's, and mine has {name_of(own[0])}",
+            allowed="a forward, loss, backward and step that are all yours, or all the engine's",
+            instead="put State.STEP into mine, and call optimizer.step(closure) there; or call run.advance()",
+        )
 
 
 def check_mine(machine: Machine, mine: object) -> None:

@@ -95,10 +95,8 @@ class LinkedState:
     state: Enum
     action: Action | None = None
     groups: tuple[LinkedGroup, ...] = ()
-    # For a run of the user's own loop: whether it stands still here, until the user's code goes on or for good, and how
-    # many scopes are open here.
+    # For a run of the user's own loop: whether it stands still here, until the user's code goes on or for good.
     waits: bool = False
-    depth: int = 0
     # How a batch is drawn from here, where nobody but `run.stop` is asked.
     drawing: "Drawing | None" = None
 

@@ -17,11 +17,11 @@ from engine.batches import NoLoader
 from engine.check import check_loader
 from engine.drive import reported
 from engine.errors import ArgumentRefused
-from engine.fitting import Given, check_forward, check_loss
-from engine.link import LinkedState, reached
+from engine.fitting import check_forward, check_loss
+from engine.link import LinkedRow, LinkedState, reached
 from engine.outoforder import cannot_leave, no_epoch, no_validation, unfinished, went_on
-from engine.reports import ReportedRun, ahead
-from engine.straight import Drawing
+from engine.reports import ReportedRun
+from engine.straight import FOLLOW, Drawing
 from states import State, Trigger
 from states.names import OF_THE_EPOCH
 
@@ -58,13 +58,13 @@ class OpenRun(ReportedRun):
         (6, 'COMPLETED')
     """
 
-    # What the user gave in place of the engine's own actions.
-    given: Given
     # Where the loop over the batches of this epoch stands between two of them; `None` before it has begun.
     between: LinkedState | None = None
     # The epoch whose batches were drawn last, and the loader that is drawn from where no other is named.
     drawn: int = -1
     usual: Iterable[Any] = field(init=False)
+    # Whether a batch was drawn, and the run has not come back to between two of them.
+    batch_open: bool = False
     # How many loops over batches were begun, the number of the last one that was left before its end, and how many
     # batches of this epoch were passed by without a report.
     loops: int = 0
@@ -167,7 +167,6 @@ class OpenRun(ReportedRun):
         begun = self.between is not None and self.drawn == self.epoch
         if begun or self.ended or self.here.action is not None or not self.here.waits:
             raise no_epoch(self)
-        self._check_scope()
         if loader is not None:
             check_loader("loader", loader)
         elif isinstance(self.usual, NoLoader):
@@ -184,7 +183,8 @@ class OpenRun(ReportedRun):
         if self.here is not self.between:
             self._leave_batch()
         while self.here is self.between or self.state is _FETCH:
-            self._move(self._draw)
+            if not self._move(self._draw):
+                raise unfinished(self)
         if self._in_batch:
             return True
         self._look_back()
@@ -196,27 +196,32 @@ class OpenRun(ReportedRun):
             text = f"nothing was reported of any of the {self.passed} batches that were drawn: each counts as skipped"
             warnings.warn(f"{text}; report what your code does, from Trigger.OUTPUT_READY on", stacklevel=4)
 
-    def _draw(self) -> None:
-        """Ask whether to stop; if not, go on to the loader, and draw a batch."""
-        if (drawing := self.here.drawing) is not None and (trigger := drawing.do(self)) is not None:
+    def _draw(self) -> bool:
+        """Ask whether to stop; if not, go on to the loader, and draw a batch; `False` if something is due before."""
+        self.batch_open = False
+        if (drawing := self.here.drawing) is not None and (trigger := drawing.do(self)) is not FOLLOW:
             self._drew(drawing, trigger)
-            return
+            return True
         row = None
         if self.state is not _FETCH:
             row = self._act()
+        stopped = row is not None and row.transition.guard is not None
         while self.state is not _FETCH and not self.here.waits:
             row = self._act()
-        if self.state is _FETCH:
+        asked = self.state is _FETCH
+        if asked:
             row = self._act()
+        self.batch_open = row is not None and row.transition.trigger is _BATCH_READY
         self._settle(row)
+        return asked or stopped
 
-    def _drew(self, drawing: Drawing, trigger: Enum) -> None:
+    def _drew(self, drawing: Drawing, trigger: object) -> None:
         """Go on behind the loader, which was asked without a look at the rows."""
         if trigger is not _BATCH_READY:
             self.here = drawing.fetch
             self._settle(self._choose(reported(self, drawing.fetch, trigger)))
             return
-        self.here = drawing.ready.dest
+        self.here, self.batch_open = drawing.ready.dest, True
         if drawing.offers is None:
             self._settle(drawing.ready)
         else:
@@ -224,8 +229,14 @@ class OpenRun(ReportedRun):
 
     @property
     def _in_batch(self) -> bool:
-        """Whether a batch is open: more is than between two of them."""
-        return self.between is not None and self.here.depth > self.between.depth
+        """Whether a batch that was drawn here is open."""
+        return self.batch_open and self.here is not self.between and not self.ended
+
+    def _act(self) -> LinkedRow:
+        """As ever; whatever goes on from between two batches has no batch open."""
+        if self.here is self.between:
+            self.batch_open = False
+        return super()._act()
 
     @property
     def _before_batches(self) -> bool:
@@ -277,17 +288,6 @@ class OpenRun(ReportedRun):
                 f"run.validate was called on a run of {self.machine.name}, where no validation is ever due",
                 allowed="a machine with State.VALIDATE",
                 instead="call engine.evaluate(loader): it gives a run with its metrics",
-            )
-
-    def _check_scope(self) -> None:
-        """Refuse a machine in which it cannot be told whether a batch is open."""
-        fetches = (group for at in reached(self.linked.start) if at.state is _FETCH for group in at.groups)
-        dests = (group.rows[-1].dest for group in fetches if group.trigger is Trigger.BATCH_READY)
-        if not any(at.depth > self.here.depth for dest in dests for at in (dest, *ahead(dest))):
-            raise ArgumentRefused(
-                f"run.each_batch was called on a run of {self.machine.name}, whose batches open no scope",
-                allowed="a machine in which fetch reports batch_ready, and something begins with it",
-                instead="keep batch_begin and batch_end in the machine, or report your batches with run.report",
             )
 
 

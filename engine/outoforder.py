@@ -77,16 +77,6 @@ def no_validation(run: "SteppedRun") -> OutOfOrder:
     )
 
 
-def no_gradients(run: "SteppedRun") -> OutOfOrder:
-    """The error for gradients that were said to be ready and are not there."""
-    return OutOfOrder(
-        f"grads_ready was reported in {_standing(run)}, and no parameter of the optimizer has a gradient",
-        allowed="a report behind loss.backward(), before anything drops the gradients",
-        instead="call loss.backward() first; and look whether the optimizer holds the parameters that were trained",
-        recent=run.recent,
-    )
-
-
 def passed_over(run: "SteppedRun", name: str) -> OutOfOrder:
     """The error for gradients of what a callback has replaced."""
     return OutOfOrder(

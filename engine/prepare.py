@@ -142,7 +142,6 @@ class Preparation:
             guards = (row.transition.guard for group in at.groups for row in group.rows)
             asks = any(guard is not None and is_stop(guard) for guard in guards)
             at.waits = not at.groups or (asks if at.action is None else at.state in mine)
-            at.depth = len(machine.proof.scopes[at.state])
         straighten(linked.start)
         return linked
 

@@ -41,7 +41,5 @@ class Replaced:
             value.register_hook(note)  # type: ignore[no-untyped-call]  # torch gives it no types
 
     def passed_over(self) -> str | None:
-        """The name of the first through which no gradients came; forgets all."""
-        name = next((name for name, seen in self._seen.items() if not seen), None)
-        self._seen.clear()
-        return name
+        """The name of the first through which no gradients came."""
+        return next((name for name, seen in self._seen.items() if not seen), None)

@@ -8,6 +8,7 @@
 # BATCH have let it pass, and its row is taken with the next report, so that the code may still skip it.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import partial
@@ -17,9 +18,10 @@ from attrs import define
 from torch import Tensor
 
 from engine.errors import ArgumentRefused, BatchRefused, LoaderRefused, LossRefused
+from engine.fitting import Given
 from engine.link import LinkedGroup, LinkedRow, LinkedState
 from engine.outcome import SKIPPED, Tally
-from engine.outoforder import no_gradients, nothing_to_skip, out_of_order, passed_over, skips_batch, window_cleared
+from engine.outoforder import nothing_to_skip, out_of_order, passed_over, skips_batch, window_cleared
 from engine.replaced import Replaced
 from engine.run import gradients, release
 from engine.steps import SteppedRun
@@ -45,6 +47,11 @@ _GRADS_READY = Trigger.GRADS_READY
 _WEIGHTS_MOVED = Trigger.WEIGHTS_MOVED
 _BEFORE_GRADS = (_OUTPUT_READY, _LOSS_READY)
 
+NO_GRADIENTS = (
+    "grads_ready was reported, and no parameter of the optimizer has a gradient: was loss.backward() called, "
+    "and does the optimizer hold the parameters that are trained?"
+)
+
 # What a report brings along.  Those of the user's own words may bring anything, all other built-in ones nothing.
 _MUST = {Trigger.BATCH_READY: "inputs", Trigger.OUTPUT_READY: "output", Trigger.LOSS_READY: "loss"}
 _MAY = {Trigger.BATCH_READY: ("inputs", "targets"), Trigger.OUTPUT_READY: ("output",), Trigger.LOSS_READY: ("loss",)}
@@ -54,9 +61,11 @@ _MAY = {Trigger.BATCH_READY: ("inputs", "targets"), Trigger.OUTPUT_READY: ("outp
 class ReportedRun(SteppedRun):
     """A run that goes on by what the user's code reports."""
 
+    # What the user gave in place of the engine's own actions.
+    given: Given
     # Where a skip of the user's code is counted.
     tally: Callable[[Enum, str, Transition], Tally]
-    # Whether gradients were seen when they were reported: a plain script that forgets them does so in every batch.
+    # Whether gradients were looked for when they were reported: a script that forgets them does so in every batch.
     computed: bool = False
     # What callbacks put in place of what was reported of this batch.
     replaced: Replaced | None = None
@@ -87,9 +96,9 @@ class ReportedRun(SteppedRun):
             optimizer is to step; another one where a guard had it otherwise (`skip_step`, `accumulate`).
 
         Raises:
-            OutOfOrder: the state does not take this trigger; or gradients are reported that were not computed, or not
-                from what a callback made of `run.output` or `run.loss`; or those of an open window are gone.  Nothing
-                was changed, nobody was called.
+            OutOfOrder: the state does not take this trigger; or gradients are reported that were not computed from what
+                a callback made of `run.output` or `run.loss`; or those of an open window are gone.  Nothing was
+                changed, nobody was called.
             ArgumentRefused: what the trigger brings is missing, or what was given does not belong to it; likewise.
             EngineBusy: from inside a callback, guard or action of this run.
             Exception: whatever a callback or guard raises; the run has died of it.
@@ -161,22 +170,29 @@ class ReportedRun(SteppedRun):
             return
         there = next(gradients(self), None) is not None
         if trigger is _GRADS_READY:
-            if not there:
-                raise no_gradients(self)
             if self.replaced is not None and (name := self.replaced.passed_over()):
                 raise passed_over(self, name)
+            if not there and not self.computed:
+                warnings.warn(NO_GRADIENTS, stacklevel=3)
             self.computed, self.replaced = True, None
         elif self.window and not there:
             raise window_cleared(self)
 
     def _check_loader(self, trigger: Enum) -> None:
         """Refuse a validation that has nothing to run on."""
-        if trigger is Trigger.VALIDATION_DUE and self.valid_loader is None:
+        if trigger is Trigger.VALIDATION_DUE and self.valid_loader is None and self._validates_itself():
             raise LoaderRefused(
                 f"{name_of(trigger)} was reported in {self.where}, and the run has no validation loader",
                 allowed="a loader to validate on",
                 instead="write run.validate(loader), or give engine.start a valid_loader; or report no_validation",
             )
+
+    def _validates_itself(self) -> bool:
+        """Whether the engine's own validation comes next, whatever a guard that skips would answer."""
+        rows = next((group.choices for group in self.here.groups if group.trigger is Trigger.VALIDATION_DUE), ())
+        skipped = any((guard := row.transition.guard) is not None and not is_stop(guard) for row in rows)
+        dest = rows[-1].dest if rows and not skipped else self.here
+        return dest.state in self.machine.holds and not dest.waits and dest.state not in self.given
 
     def _watch(self, output: Any, loss: Any) -> None:  # noqa: ANN401  # as in report
         """Look after what a callback put in place of what was reported."""
@@ -260,6 +276,7 @@ class ReportedRun(SteppedRun):
         """Take the row that follows a report, or all rows up to the next decision; gives the one that was chosen."""
         if group.straight is None:
             return self._choose(group)
+        self.quick = None
         group.straight.do(self)
         self.here = group.straight.dest
         return None
@@ -271,7 +288,7 @@ class ReportedRun(SteppedRun):
         if inputs is not NOTHING:
             self.inputs, self.targets = inputs, None if targets is NOTHING else targets
         if output is not NOTHING:
-            self.output = output
+            self.output, self.replaced = output, None
         if loss is not NOTHING:
             self.loss = loss
 
@@ -296,7 +313,7 @@ class ReportedRun(SteppedRun):
 
     def _decided_on(self, row: LinkedRow) -> None:
         """A batch is offered; its next report may go straight if those of a batch before were looked at."""
-        self.decided = row
+        self.decided, self.replaced = row, None
         self.quick = row.offered if self.computed and not self.window else None
 
     def _go_on(self, row: LinkedRow) -> None:

@@ -23,6 +23,9 @@ from states.names import name_of
 from states.picture import visible
 
 
+FOLLOW = object()  # said by a function that has done nothing: a guard is to be asked
+
+
 @define(eq=False)
 class Straight:
     """What follows a report: rows that follow each other without a choice.
@@ -47,13 +50,13 @@ class Drawing:
     """How a batch is drawn where nobody but `run.stop` is asked.
 
     Attributes:
-        do: Draws it, up to where it is there; gives what was reported, or `None`: the rows are to be followed.
+        do: Draws it, up to where it is there; gives what was reported, or FOLLOW: the rows are to be followed.
         fetch: Where the loader is asked.
         ready: The row that is taken when there is a batch.
         offers: The row on which the batch is offered to the user's code, where nobody may skip it before.
     """
 
-    do: Callable[[Run], Enum | None]
+    do: Callable[[Run], object]
     fetch: LinkedState
     ready: LinkedRow
     offers: LinkedRow | None
@@ -112,9 +115,9 @@ def _drawing(at: LinkedState) -> Drawing | None:
     ready = next((group for group in last.dest.groups if group.trigger is Trigger.BATCH_READY), None)
     if ready is None or last.dest.action is None or (row := _only(ready)) is None or row.dest.waits:
         return None
-    names = Names(space={}, taken=OWN)
+    names = Names(space={"FOLLOW": FOLLOW}, taken=OWN)
     wishes = dict.fromkeys(f"run.{ask.wish}.reason is not None" for ask in asks)
-    lines = [f"if {' or '.join(wishes) or False}:", "    return None", *_taken(names, last)]
+    lines = [f"if {' or '.join(wishes) or False}:", "    return FOLLOW", *_taken(names, last)]
     lines += [f"trigger = {call(names, last.dest)}", f"if trigger is not {constant(names, ready.trigger)}:"]
     lines += ["    return trigger", *happen(names, ready.first), *_taken(names, row), *happen(names, row.heard)]
     do = _function(names, f"draw_in_{name_of(at.state)}", [*lines, "return trigger"])

@@ -67,7 +67,11 @@ def _finals(machine: "Machine", paths: Paths) -> Iterator[Offence]:
 
 
 def _outermost(machine: "Machine", paths: Paths) -> Iterator[Offence]:
-    """The outermost end is the last that is heard, whatever happens: it ends where the run ends."""
+    """The end of what is open for the whole run is the last that is heard, whatever happens."""
+    opens = any(heard((), name_of(event)) for row in machine.rows_from(machine.initial) for event in row.events)
+    ends = any(paths.stacks.get(row.source) for row in machine.rows if row.dest in machine.finals)
+    if not opens and not ends:  # nothing is open for the whole run
+        return
     for row in machine.rows:
         stack = paths.stacks.get(row.source, ())
         for number, event in enumerate(row.events):

@@ -2,16 +2,18 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from enum import Enum
 
 import pytest
 import torch
+from attrs import evolve
 from torch.utils.data import DataLoader, IterableDataset
 
 from engine import PLAIN, Action, Engine, OpenRun, Outcome, Refused, Run, State, Trigger
 from engine.errors import ArgumentRefused, LoaderRefused, LossRefused, OutOfOrder
-from states import TRAINING, Guard
+from states import TRAINING, Event, Guard, TriggerRefused
 from tests.engine.ownloop import batch
-from tests.engine.tools import Recorder, batches, nothing_changes, small_engine, weights_of
+from tests.engine.tools import Recorder, answers, batches, nothing_changes, small_engine, weights_of
 
 
 def trained(engine: Engine, run: OpenRun) -> None:
@@ -264,3 +266,145 @@ def test_a_generator_that_is_closed_around_a_run_leaves_it() -> None:
     steps.close()
     assert engine.last_run.outcome is Outcome.STOPPED
     assert not engine.last_run.errors
+
+
+def test_a_loop_that_steps_by_itself_flushes_by_itself_where_mine_says_so() -> None:
+    """As one does with a gradient scaler: the engine's own flush would step what is still scaled."""
+    engine, fit = (small_engine(answers("accumulate", lambda run: run.window < 2)) for _ in range(2))
+    drawn = 0
+    with engine.start(epochs=2, mine=PLAIN | {State.FLUSH}) as run:
+        for _ in run.each_epoch():
+            for inputs, targets in run.each_batch(batches(3)):
+                drawn += 1
+                batch(engine, run, inputs, targets)
+            assert run.state is State.FLUSH
+            engine.optimizer.step()
+            run.report(Trigger.WEIGHTS_MOVED)
+    fit.fit(batches(3), epochs=2)
+    assert (drawn, run.updates) == (6, fit.last_run.updates)
+    assert all(map(torch.equal, weights_of(engine.model), weights_of(fit.model)))
+
+
+Early = Enum("Early", "EARLY DONE_EARLY EARLY_BEGIN EARLY_END")
+
+
+@pytest.mark.parametrize("events", [(), (Early.EARLY_BEGIN, Early.EARLY_END)])
+@pytest.mark.parametrize("at", [State.FETCH, State.BATCH, State.WINDOW, State.CLOSE])
+def test_a_state_of_the_loops_own_beside_the_batches_is_no_batch(at: State, events: tuple[Enum, ...]) -> None:
+    machine = TRAINING.insert(Early.EARLY, Early.DONE_EARLY, before=at, events=events)
+    action = Action(lambda run: Early.DONE_EARLY, (Early.DONE_EARLY,))
+    engine = small_engine(machine=machine, actions={Early.EARLY: action})
+    drawn = 0
+
+    def train(run: OpenRun) -> None:
+        nonlocal drawn
+        for _ in run.each_epoch():
+            for inputs, targets in run.each_batch(batches(3)):
+                drawn += 1
+                if run.state is Early.EARLY:
+                    run.report(Early.DONE_EARLY)
+                batch(engine, run, inputs, targets)
+            if run.state is Early.EARLY:
+                run.report(Early.DONE_EARLY)
+
+    with engine.start(epochs=2, mine=PLAIN | {Early.EARLY}) as run:
+        if at is State.FETCH:  # the loop cannot report what comes before it draws
+            with pytest.raises(OutOfOrder, match="done_early was not reported"):
+                train(run)
+            assert drawn == 0
+        else:
+            train(run)
+            assert (drawn, run.batches_done, run.outcome) == (6, 6, Outcome.COMPLETED)
+
+
+def test_batches_that_open_no_scope_are_drawn_all_the_same() -> None:
+    silent = TRAINING.without(Event.BATCH_BEGIN, Event.BATCH_END)
+    moved = [evolve(count, what=Event.BACKWARD_END) for count in TRAINING.counts if count.what is Event.BATCH_END]
+    machine = silent.replace({}, counts=moved)
+    engine, fit = small_engine(machine=machine), small_engine(machine=machine)
+    with engine.start(epochs=2) as run:
+        for _ in run.each_epoch():
+            trained(engine, run)
+    fit.fit(batches(3), epochs=2)
+    assert run.batches_done == fit.last_run.batches_done == 6
+    assert all(map(torch.equal, weights_of(engine.model), weights_of(fit.model)))
+
+
+def test_what_was_replaced_in_a_batch_that_was_skipped_is_no_matter_of_the_next() -> None:
+    engine = small_engine(answers("skip_backward", lambda run: run.batch_index == 1))
+
+    @engine.on("forward_end")
+    def replace(run: Run) -> None:
+        if run.batch_index == 1:
+            run.output = run.output * 1
+
+    with engine.start() as run:
+        for _ in run.each_epoch():
+            trained(engine, run)
+    assert (run.batches_done, run.updates) == (3, 2)
+
+
+def test_a_report_that_is_refused_stays_refused() -> None:
+    engine = small_engine()
+    engine.on("loss_end")(lambda run: setattr(run, "loss", run.loss * 2))
+    with engine.start() as run:
+        after_the_loss(engine, run)
+        loss = engine.loss_fn(run.output, run.targets)
+        run.report(Trigger.LOSS_READY, loss=loss)
+        loss.backward()
+        for _ in range(2):
+            with pytest.raises(OutOfOrder, match="a callback has replaced"):
+                run.report(Trigger.GRADS_READY)
+
+
+class Tagged(torch.Tensor):
+    """A tensor of another type."""
+
+
+def test_a_loss_of_another_type_is_reported_once_too() -> None:
+    engine = small_engine()
+    with engine.start() as run:
+        for _ in run.each_epoch():
+            for inputs, targets in run.each_batch(batches(2)):
+                run.report(Trigger.OUTPUT_READY, output=engine.model(inputs))
+                loss = engine.loss_fn(run.output, targets)
+                run.report(Trigger.LOSS_READY, loss=loss.as_subclass(Tagged))
+                with pytest.raises(OutOfOrder, match="it was reported just before"):
+                    run.report(Trigger.LOSS_READY, loss=loss)
+                loss.backward()
+                run.report(Trigger.GRADS_READY)
+                engine.optimizer.step()
+                run.report(Trigger.WEIGHTS_MOVED)
+
+
+def test_a_loader_that_reports_nothing_is_refused_as_in_fit() -> None:
+    reports = (Trigger.BATCH_READY, Trigger.LOADER_DRY, Trigger.UPDATES_SPENT)
+    engine = small_engine(actions={State.FETCH: Action(lambda run: None, reports)})
+    run = engine.start(batches(1))
+    next(run.each_epoch())
+    with pytest.raises(TriggerRefused, match="the action of fetch reported"):
+        next(run.each_batch())
+
+
+@pytest.mark.parametrize("who", ["loop", "action", "guard"])
+def test_who_validates_by_himself_needs_no_loader(who: str) -> None:
+    reports = (Trigger.VALIDATED, Trigger.VALIDATION_STOPPED)
+    more = {"actions": {State.VALIDATE: Action(lambda run: Trigger.VALIDATED, reports)}}
+    engine = small_engine(*([answers("skip_validate", lambda run: True)] if who == "guard" else []))
+    if who == "action":
+        engine = small_engine(machine=TRAINING.replace({}, holds={}), **more)
+    with engine.start(mine=PLAIN | {State.VALIDATE} if who == "loop" else PLAIN) as run:
+        up_to_close(engine, run)
+        run.report(Trigger.VALIDATION_DUE)
+        if who == "loop":
+            run.report(Trigger.VALIDATED)
+        assert run.state is State.TRAIN
+
+
+@pytest.mark.parametrize("mine", [PLAIN - {State.STEP}, PLAIN - {State.STEP, State.BACKWARD}])
+def test_a_step_that_would_evaluate_another_loss_is_refused(mine: set[State]) -> None:
+    model = torch.nn.Linear(3, 1)
+    engine = small_engine(model=model, optimizer=torch.optim.LBFGS(model.parameters()))
+    with pytest.raises(ArgumentRefused, match="takes a closure: the step is the engine's, and mine has"):
+        engine.start(mine=mine)
+    engine.start(mine=PLAIN - {State.STEP, State.BACKWARD, State.LOSS, State.FORWARD})

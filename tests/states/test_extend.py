@@ -119,6 +119,11 @@ def test_an_extension_that_is_refused_comes_with_a_path_that_shows_why(
         check_offence(offence)
 
 
+def test_a_machine_with_nothing_that_is_open_for_the_whole_run_is_a_machine() -> None:
+    machine = TRAINING.without(Event.TRAIN_BEGIN, Event.TRAIN_END)
+    assert machine.order.judge(["epoch_begin", "epoch_end", "epoch_begin", "epoch_end"])
+
+
 @pytest.mark.parametrize("at", [{"after": State.IDLE}, {"before": State.DONE}])
 def test_a_scope_around_or_behind_the_outermost_one_is_refused(at: dict[str, State]) -> None:
     with pytest.raises(MachineRefused, match="the outermost scope ends before the run does"):
