@@ -18,7 +18,7 @@ from engine.check import check_loader
 from engine.drive import reported
 from engine.errors import ArgumentRefused
 from engine.fitting import check_forward, check_loss
-from engine.link import LinkedRow, LinkedState, reached
+from engine.link import LinkedState, reached
 from engine.outoforder import cannot_leave, no_epoch, no_validation, unfinished, went_on
 from engine.reports import ReportedRun
 from engine.straight import FOLLOW, Drawing
@@ -63,8 +63,8 @@ class OpenRun(ReportedRun):
     # The epoch whose batches were drawn last, and the loader that is drawn from where no other is named.
     drawn: int = -1
     usual: Iterable[Any] = field(init=False)
-    # Whether a batch was drawn, and the run has not come back to between two of them.
-    batch_open: bool = False
+    # Where a batch is open: what a batch leads to, and a dry loader does not.
+    inside: frozenset[LinkedState] = frozenset()
     # How many loops over batches were begun, the number of the last one that was left before its end, and how many
     # batches of this epoch were passed by without a report.
     loops: int = 0
@@ -172,7 +172,7 @@ class OpenRun(ReportedRun):
         elif isinstance(self.usual, NoLoader):
             raise self.usual.refused()
         self.loader, self.iterator, self.between = self.usual if loader is None else loader, None, self.here
-        self.drawn = self.epoch
+        self.drawn, self.inside = self.epoch, self.inside or _inside(self.here)
         self.loops, self.passed = self.loops + 1, 0
         return self.loops
 
@@ -198,7 +198,6 @@ class OpenRun(ReportedRun):
 
     def _draw(self) -> bool:
         """Ask whether to stop; if not, go on to the loader, and draw a batch; `False` if something is due before."""
-        self.batch_open = False
         if (drawing := self.here.drawing) is not None and (trigger := drawing.do(self)) is not FOLLOW:
             self._drew(drawing, trigger)
             return True
@@ -211,7 +210,6 @@ class OpenRun(ReportedRun):
         asked = self.state is _FETCH
         if asked:
             row = self._act()
-        self.batch_open = row is not None and row.transition.trigger is _BATCH_READY
         self._settle(row)
         return asked or stopped
 
@@ -221,7 +219,7 @@ class OpenRun(ReportedRun):
             self.here = drawing.fetch
             self._settle(self._choose(reported(self, drawing.fetch, trigger)))
             return
-        self.here, self.batch_open = drawing.ready.dest, True
+        self.here = drawing.ready.dest
         if drawing.offers is None:
             self._settle(drawing.ready)
         else:
@@ -229,14 +227,8 @@ class OpenRun(ReportedRun):
 
     @property
     def _in_batch(self) -> bool:
-        """Whether a batch that was drawn here is open."""
-        return self.batch_open and self.here is not self.between and not self.ended
-
-    def _act(self) -> LinkedRow:
-        """As ever; whatever goes on from between two batches has no batch open."""
-        if self.here is self.between:
-            self.batch_open = False
-        return super()._act()
+        """Whether a batch is open."""
+        return self.here in self.inside
 
     @property
     def _before_batches(self) -> bool:
@@ -289,6 +281,29 @@ class OpenRun(ReportedRun):
                 allowed="a machine with State.VALIDATE",
                 instead="call engine.evaluate(loader): it gives a run with its metrics",
             )
+
+
+def _inside(between: LinkedState) -> frozenset[LinkedState]:
+    """The states in which a batch is open, told from where a run is between two of them."""
+    ready, other = ({*_beyond(between, batch=batch)} for batch in (True, False))
+    return frozenset(ready - other - {between})
+
+
+def _beyond(between: LinkedState, *, batch: bool) -> Iterator[LinkedState]:
+    """What is reached from between two batches before the next, by a batch that was drawn, or without one."""
+    ways, seen = [(between, not batch)], {(between, not batch)}
+    for state, counted in ways:
+        if counted:
+            yield state
+        for group in state.groups:
+            drawn = group.trigger is _BATCH_READY
+            if drawn and not batch:
+                continue
+            for row in group.rows:
+                way = (row.dest, counted or drawn)
+                if row.dest is not between and way not in seen:
+                    seen.add(way)
+                    ways.append(way)
 
 
 def _stops_epoch(here: LinkedState) -> bool:
