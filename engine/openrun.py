@@ -22,8 +22,8 @@ from engine.link import LinkedState, reached
 from engine.outoforder import cannot_leave, no_epoch, no_validation, unfinished, went_on
 from engine.reports import ReportedRun
 from engine.straight import FOLLOW, Drawing
+from engine.within import inside_of, stops_epoch
 from states import State, Trigger
-from states.names import OF_THE_EPOCH
 
 
 # Looked at in every batch, so bound once.
@@ -172,7 +172,7 @@ class OpenRun(ReportedRun):
         elif isinstance(self.usual, NoLoader):
             raise self.usual.refused()
         self.loader, self.iterator, self.between = self.usual if loader is None else loader, None, self.here
-        self.drawn, self.inside = self.epoch, self.inside or _inside(self.here)
+        self.drawn, self.inside = self.epoch, self.inside or inside_of(self.here)
         self.loops, self.passed = self.loops + 1, 0
         return self.loops
 
@@ -248,7 +248,7 @@ class OpenRun(ReportedRun):
         """The code goes on behind the loop over the batches: if batches may be left, the epoch is stopped."""
         self._leave_batch(what)
         if not self.ended and self.here.action is None and self.here.waits:
-            if not _stops_epoch(self.here):
+            if not stops_epoch(self.here):
                 raise cannot_leave(self)
             self.left_loop = self.loops
             self.stop("the loop over its batches was left", scope="epoch")
@@ -256,7 +256,7 @@ class OpenRun(ReportedRun):
 
     def _stop_here(self) -> None:
         """A `break` is noticed first: it stops the epoch, and then the run is left."""
-        if self.here is self.between and _stops_epoch(self.here):
+        if self.here is self.between and stops_epoch(self.here):
             self._leave_batches()
         super()._stop_here()
 
@@ -281,31 +281,3 @@ class OpenRun(ReportedRun):
                 allowed="a machine with State.VALIDATE",
                 instead="call engine.evaluate(loader): it gives a run with its metrics",
             )
-
-
-def _inside(between: LinkedState) -> frozenset[LinkedState]:
-    """The states in which a batch is open, told from where a run is between two of them."""
-    ready, other = ({*_beyond(between, batch=batch)} for batch in (True, False))
-    return frozenset(ready - other - {between})
-
-
-def _beyond(between: LinkedState, *, batch: bool) -> Iterator[LinkedState]:
-    """What is reached from between two batches before the next, by a batch that was drawn, or without one."""
-    ways, seen = [(between, not batch)], {(between, not batch)}
-    for state, counted in ways:
-        if counted:
-            yield state
-        for group in state.groups:
-            drawn = group.trigger is _BATCH_READY
-            if drawn and not batch:
-                continue
-            for row in group.rows:
-                way = (row.dest, counted or drawn)
-                if row.dest is not between and way not in seen:
-                    seen.add(way)
-                    ways.append(way)
-
-
-def _stops_epoch(here: LinkedState) -> bool:
-    """Whether it is asked there whether to end the pass over the loader."""
-    return any(row.transition.guard in OF_THE_EPOCH for group in here.groups for row in group.rows)

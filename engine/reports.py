@@ -9,15 +9,15 @@
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
 from typing import Any
 
 from attrs import define
-from torch import Tensor
 
-from engine.errors import ArgumentRefused, BatchRefused, LoaderRefused, LossRefused
+from engine.brought import NOTHING, check_brought, usual
+from engine.errors import BatchRefused, LoaderRefused
 from engine.fitting import Given
 from engine.link import LinkedGroup, LinkedRow, LinkedState
 from engine.outcome import SKIPPED, Tally
@@ -27,7 +27,6 @@ from engine.run import gradients, release
 from engine.steps import SteppedRun
 from engine.straight import Straight
 from states import State, Transition, Trigger
-from states.errors import typed
 from states.names import is_stop, name_of
 
 
@@ -36,25 +35,18 @@ PLAIN = frozenset(
     {State.IDLE, State.TRAIN, State.FETCH, State.FORWARD, State.LOSS, State.BACKWARD, State.STEP, State.CLOSE}
 )
 
-NOTHING: Any = object()  # what was not given, where None is a value
-
 # Looked at in every batch, so bound once: a member reached through its class costs a call in Python 3.11.
 _CLOSE = State.CLOSE
 _BATCH_READY = Trigger.BATCH_READY
 _OUTPUT_READY = Trigger.OUTPUT_READY
 _LOSS_READY = Trigger.LOSS_READY
 _GRADS_READY = Trigger.GRADS_READY
-_WEIGHTS_MOVED = Trigger.WEIGHTS_MOVED
 _BEFORE_GRADS = (_OUTPUT_READY, _LOSS_READY)
 
 NO_GRADIENTS = (
     "grads_ready was reported, and no parameter of the optimizer has a gradient: was loss.backward() called, "
     "and does the optimizer hold the parameters that are trained?"
 )
-
-# What a report brings along.  Those of the user's own words may bring anything, all other built-in ones nothing.
-_MUST = {Trigger.BATCH_READY: "inputs", Trigger.OUTPUT_READY: "output", Trigger.LOSS_READY: "loss"}
-_MAY = {Trigger.BATCH_READY: ("inputs", "targets"), Trigger.OUTPUT_READY: ("output",), Trigger.LOSS_READY: ("loss",)}
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -106,12 +98,12 @@ class ReportedRun(SteppedRun):
         Cost: one to two microseconds, and what is heard.
         """
         quick = self.quick
-        if quick is not None and quick.trigger is trigger and _usual(trigger, inputs, targets, output, loss):
+        if quick is not None and quick.trigger is trigger and usual(trigger, inputs, targets, output, loss):
             return self._go_straight(quick, output, loss)
         group = self._due(trigger)
         odd = not self.computed or self.replaced or (self.window and trigger in _BEFORE_GRADS)
-        if odd or not _usual(trigger, inputs, targets, output, loss):
-            _check_brought(trigger, {"inputs": inputs, "targets": targets, "output": output, "loss": loss})
+        if odd or not usual(trigger, inputs, targets, output, loss):
+            check_brought(trigger, {"inputs": inputs, "targets": targets, "output": output, "loss": loss})
             self._check_gradients(trigger)
             self._check_loader(trigger)
         if not self.begun:
@@ -160,7 +152,7 @@ class ReportedRun(SteppedRun):
         group, row = self._skipping(guard)
         if group.trigger is None and (output is not NOTHING or loss is not NOTHING):
             raise skips_batch(self, "loss" if output is NOTHING else "output")
-        _check_brought(group.trigger, {"output": output, "loss": loss}, "skip")
+        check_brought(group.trigger, {"output": output, "loss": loss}, "skip")
         self._move(partial(self._skip, group, row, output, loss))
         return self.state
 
@@ -360,46 +352,3 @@ def ahead(start: LinkedState) -> Iterator[LinkedState]:
             if row.dest.state not in seen:
                 seen.add(row.dest.state)
                 ways.append(row.dest)
-
-
-def _usual(trigger: Enum, inputs: object, targets: object, output: object, loss: object) -> bool:
-    """Whether a report of a batch brings what it brings in nearly all cases: told without making anything."""
-    if inputs is not NOTHING or targets is not NOTHING:
-        return False
-    if trigger is _LOSS_READY:
-        return type(loss) is Tensor and output is NOTHING
-    if trigger is _OUTPUT_READY:
-        return output is not NOTHING and loss is NOTHING
-    return (trigger is _GRADS_READY or trigger is _WEIGHTS_MOVED) and output is NOTHING and loss is NOTHING
-
-
-def _check_brought(trigger: Enum | None, given: Mapping[str, Any], call: str = "report") -> None:
-    """Refuse a report without what it brings, or with what it does not bring; a loss is a tensor."""
-    brought = [name for name, value in given.items() if value is not NOTHING]
-    if isinstance(trigger, Trigger):
-        must, may = _MUST.get(trigger), _MAY.get(trigger, ())
-        if must is not None and must not in brought:
-            begun = "" if call == "skip" else f"Trigger.{trigger.name}, "
-            raise ArgumentRefused(
-                f"{name_of(trigger)} was reported without {must}",
-                allowed=f"the {must} that is ready" + ("" if must == "loss" else ", or None where there is none"),
-                instead=f"write run.{call}({begun}{must}={must})",
-            )
-        if wrong := [name for name in brought if name not in may]:
-            raise ArgumentRefused(
-                f"{name_of(trigger)} was reported with {wrong[0]}",
-                allowed=", ".join(may) or "the trigger alone",
-                instead=f"report {wrong[0]} with {next(name_of(t) for t, names in _MAY.items() if wrong[0] in names)}",
-            )
-    if "loss" in brought and not isinstance(given["loss"], Tensor):
-        raise LossRefused(
-            f"the loss that was reported is {typed(given['loss'])}",
-            allowed="the tensor that the loss function returned",
-            instead="report loss, not loss.item(): that number waits for the device, and is read once per epoch here",
-        )
-    if "loss" in brought and given["loss"].numel() != 1:
-        raise LossRefused(
-            f"the loss that was reported is a tensor of shape {tuple(given['loss'].shape)}",
-            allowed="a tensor of one number, of shape ()",
-            instead="report the loss that backward() is called on: loss.mean(), or a loss function that reduces",
-        )
