@@ -265,3 +265,37 @@ def test_a_new_state_may_be_anywhere_and_each_way_of_writing_the_training_goes_t
         assert {name: told(machine, plan, script, way) == fit for name, way in WAYS.items()} == dict.fromkeys(
             WAYS, True
         )
+
+
+@given(trained(), st.data())
+def test_what_is_skipped_or_stopped_in_an_extended_training_is_not_done(
+    drawn: tuple[Machine, Plan], data: st.DataObject
+) -> None:
+    """Invariants 4 and 5: new actions run as often as the table says; ears hear in order; behind a stop come ends."""
+    machine, plan = drawn
+    script, log, done_in = data.draw(scripts(machine)), [], []
+    events, guards = words(machine)
+    ears = [hears_everything(str(order), log, order=order, events=events)() for order in (1, -1, 0)]
+    counting = {
+        state: Action(lambda run, state=state, do=action.do: (done_in.append(state), do(run))[1], action.reports)
+        for state, action in actions_of(machine).items()
+    }
+    Tiny(plan, [*ears, answers_by(script.answers(), guards)], False, counting, machine).fit()
+    steps = expected(plan, script.answers(), machine)
+    assert done_in == [step.row.source for step in steps if step.row.source in counting]
+    said = [hearing.event for hearing in hearings(steps)]
+    assert [(one.who, one.event) for one in log] == [(who, event) for event in said for who in ("-1", "0", "1")]
+    if Event.STOP in said:
+        assert all(name_of(event).endswith("_end") for event in said[said.index(Event.STOP) + 1 :])
+
+
+@given(trained(), st.data())
+def test_new_states_that_do_nothing_leave_the_weights_of_the_training_that_they_are_in(
+    drawn: tuple[Machine, Plan], data: st.DataObject
+) -> None:
+    """Invariant 7, by way of TRAINING, whose weights are those of the plain loop (tests/oracle)."""
+    machine, plan = drawn
+    assume({*TRAINING.states, *TRAINING.guards} <= {*machine.states, *machine.guards})
+    assume(machine.holds == TRAINING.holds)
+    script = data.draw(scripts(TRAINING))
+    assert told(machine, plan, script).weights == told(TRAINING, plan, script).weights
