@@ -12,7 +12,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from functools import cached_property
 from types import FunctionType
@@ -40,7 +40,8 @@ class Compiled:
     def forward(self, run: Run) -> Enum:
         """The action of FORWARD."""
         try:
-            run.output = self._output_of(run.model, run.inputs)
+            with self.watched():
+                run.output = self._output_of(run.model, run.inputs)
         except RuntimeError as error:
             _refuse_no_compiler(error)
             raise
@@ -49,7 +50,8 @@ class Compiled:
     def loss(self, run: Run) -> Enum:
         """The action of LOSS."""
         try:
-            run.loss = self._loss_of(run.loss_fn, run.output, run.targets)
+            with self.watched():
+                run.loss = self._loss_of(run.loss_fn, run.output, run.targets)
         except Exception as error:
             _refuse_no_compiler(error)
             if run.targets is None:
@@ -58,11 +60,15 @@ class Compiled:
         return Trigger.LOSS_READY
 
     def watched(self) -> AbstractContextManager[object]:
-        """While this is open, torch compiles anew where a hook came or went; by default it would pass over them."""
-        import torch._dynamo  # noqa: PLC0415  # it takes seconds to import, and only those wait who compile
+        """While this is open, torch compiles anew where a hook came or went; by default it would pass over them.
 
-        patch: AbstractContextManager[object] = torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)  # noqa: SLF001  # torch's name
-        return patch
+        `fit` opens it once for all; a run that is taken forward from outside, for each call: what two such runs open
+        for as long as they last would not be closed in the reverse order.
+        """
+        from torch._dynamo import config  # noqa: PLC0415  # it takes seconds to import, and only those wait who compile
+
+        patch: AbstractContextManager[object] = config.patch(skip_nnmodule_hook_guards=False)
+        return patch if config.skip_nnmodule_hook_guards else nullcontext()
 
     @cached_property
     def _output_of(self) -> Callable[[Any, Any], Any]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from enum import Enum
 from functools import partial
 from os import PathLike
@@ -548,7 +548,7 @@ class Engine:
     def _go(self, run: Run, *more: object, trains: bool = False) -> Run:
         """Run a machine from its initial state to the end."""
         ready = self._prepared(run, *more, trains=trains)
-        with self._taken(run):
+        with self._turns.taken(run), self._compiled.watched() if self.compile else nullcontext():
             ready.drive(run)
         return run
 
@@ -572,16 +572,8 @@ class Engine:
             linked=linked,
             here=linked.start,
             turns=self._turns,
-            opening=self._taken,
+            opening=self._turns.taken,
             tally=ready.asker.tally,
             tallies=tallies,
             given=self.actions,
         )
-
-    def _taken(self, run: Run) -> ExitStack:
-        """What is open as long as a run goes on."""
-        with ExitStack() as opening:
-            opening.enter_context(self._turns.taken(run))
-            if self.compile:
-                opening.enter_context(self._compiled.watched())
-            return opening.pop_all()

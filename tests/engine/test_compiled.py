@@ -230,3 +230,15 @@ print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modu
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_runs_that_end_in_the_order_in_which_they_began_leave_torch_as_it_was() -> None:
+    config = pytest.importorskip("torch._dynamo").config
+    before = config.skip_nnmodule_hook_guards
+    runs = [small_engine(compile=True).start(batches(1)) for _ in range(2)]
+    for run in runs:
+        run.advance()
+        assert config.skip_nnmodule_hook_guards == before
+    for run in runs:
+        run.close()
+        assert config.skip_nnmodule_hook_guards == before
