@@ -5,7 +5,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from engine.errors import OutOfOrder, hint
-from engine.link import LinkedState
+from engine.link import LinkedState, reached
+from engine.within import ahead
 from states import Transition
 from states.errors import shown
 from states.names import is_stop, name_of
@@ -31,7 +32,7 @@ def unfinished(run: "SteppedRun", what: str = "the loop went on") -> OutOfOrder:
     return OutOfOrder(
         f"{what}, and {due} was not reported in {_standing(run)}",
         allowed=_possible(run),
-        instead=f"report {due} before the loop goes on, or leave this batch with run.skip(...), where that is possible",
+        instead=f"report {due} before the loop goes on, where run.state is {run.state}; or run.skip(...), where it can",
         recent=run.recent,
     )
 
@@ -91,9 +92,10 @@ def passed_over(run: "SteppedRun", name: str) -> OutOfOrder:
 def window_cleared(run: "SteppedRun") -> OutOfOrder:
     """The error for a window that is open and whose gradients are gone."""
     return OutOfOrder(
-        f"the gradients of {run.window} batches wait for a step in {_standing(run)}, and they are gone",
+        f"gradients should wait for a step in {_standing(run)}, from {run.window} of the last batches, "
+        f"and there are none",
         allowed="a loop that leaves dropping them to the engine: it does so behind each step",
-        instead="take optimizer.zero_grad() out of your loop",
+        instead="take optimizer.zero_grad() out of your loop, and call loss.backward() before you report them",
         recent=run.recent,
     )
 
@@ -177,17 +179,19 @@ def _cause(run: "SteppedRun", trigger: object) -> str:
     if last is not None and last.guard is not None:
         return (
             f"the guard {name_of(last.guard)} was answered with yes and led here: look at the state that "
-            f"run.report returns before you go on, as in `if run.report(...) is State.{_wanted(run, last)}:`"
+            f"run.report returns before you go on, as in `if run.report(...) is {_wanted(run, last)}:`"
         )
     missing = [name_of(row.trigger) for row in _way(run, trigger) if row.trigger is not None]
     if last is not None and last.trigger is trigger:
-        return f"it was reported just before: report it once; next is {_due(run)}"
+        return f"it was reported just before, or run.advance() did that work: once is enough; next is {_due(run)}"
     return f"report first: {', '.join(missing)}" if missing else f"report {_due(run)}"
 
 
-def _wanted(run: "SteppedRun", last: Transition) -> str:
-    """The state that the code had expected: where the row without a guard leads."""
-    return run.machine.groups[last.group][-1].dest.name
+def _wanted(run: "SteppedRun", last: Transition) -> Enum:
+    """The state that the code had expected: where it acts again if the guard says no."""
+    linked = {at.state: at for at in reached(run.linked.start)}
+    at = linked[run.machine.groups[last.group][-1].dest]
+    return at.state if at.waits else next((state.state for state in ahead(at)), at.state)
 
 
 def _way(run: "SteppedRun", trigger: Enum) -> list[Transition]:

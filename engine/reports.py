@@ -9,7 +9,7 @@
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -19,13 +19,14 @@ from attrs import define
 from engine.brought import NOTHING, check_brought, usual
 from engine.errors import BatchRefused, LoaderRefused
 from engine.fitting import Given
-from engine.link import LinkedGroup, LinkedRow, LinkedState
+from engine.link import LinkedGroup, LinkedRow
 from engine.outcome import SKIPPED, Tally
 from engine.outoforder import nothing_to_skip, out_of_order, passed_over, skips_batch, window_cleared
 from engine.replaced import Replaced
 from engine.run import gradients, release
 from engine.steps import SteppedRun
 from engine.straight import Straight
+from engine.within import ahead
 from states import State, Transition, Trigger
 from states.names import is_stop, name_of
 
@@ -337,18 +338,3 @@ class ReportedRun(SteppedRun):
 def _meant(guard: Enum, group: LinkedGroup) -> bool:
     """Whether a skip without a name is by this guard: not so behind a step, where it would keep the gradients."""
     return name_of(guard).startswith("skip_") and group.trigger is not Trigger.WEIGHTS_MOVED
-
-
-def ahead(start: LinkedState) -> Iterator[LinkedState]:
-    """The states of the user's code that come next where every guard says no, through those of the engine."""
-    ways, seen = [start], {start.state}
-    while ways:
-        state = ways.pop()
-        if state is not start and state.waits:
-            if state.action is not None:
-                yield state
-            continue
-        for row in (group.rows[-1] for group in state.groups):
-            if row.dest.state not in seen:
-                seen.add(row.dest.state)
-                ways.append(row.dest)

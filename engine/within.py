@@ -33,3 +33,18 @@ def _beyond(between: LinkedState, *, batch: bool) -> Iterator[LinkedState]:
 def stops_epoch(here: LinkedState) -> bool:
     """Whether it is asked there whether to end the pass over the loader."""
     return any(row.transition.guard in OF_THE_EPOCH for group in here.groups for row in group.rows)
+
+
+def ahead(start: LinkedState) -> Iterator[LinkedState]:
+    """The states of the user's code that come next where every guard says no, through those of the engine."""
+    ways, seen = [start], {start.state}
+    while ways:
+        state = ways.pop()
+        if state is not start and state.waits:
+            if state.action is not None:
+                yield state
+            continue
+        for row in (group.rows[-1] for group in state.groups):
+            if row.dest.state not in seen:
+                seen.add(row.dest.state)
+                ways.append(row.dest)

@@ -219,3 +219,16 @@ def test_a_loader_to_validate_on_that_nothing_reads_is_refused() -> None:
     ):
         engine.fit(batches(1), batches(1))
     assert engine.fit(batches(1)).outcome is Outcome.COMPLETED
+
+
+def test_a_step_that_a_guard_had_otherwise_is_refused_with_the_line_that_was_left_out() -> None:
+    engine = small_engine(answers("accumulate", lambda run: True))
+    with engine.start() as run:
+        next(run.each_epoch())
+        inputs, targets = next(run.each_batch(batches(1)))
+        run.report(Trigger.OUTPUT_READY, output=engine.model(inputs))
+        run.report(Trigger.LOSS_READY, loss=engine.loss_fn(run.output, targets))
+        run.loss.backward()
+        run.report(Trigger.GRADS_READY)
+        with pytest.raises(OutOfOrder, match=r"as in `if run\.report\(\.\.\.\) is State\.STEP:`"):
+            run.report(Trigger.WEIGHTS_MOVED)
