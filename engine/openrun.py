@@ -22,7 +22,7 @@ from engine.link import LinkedState, reached
 from engine.outoforder import cannot_leave, no_epoch, no_validation, unfinished, went_on
 from engine.reports import ReportedRun
 from engine.straight import FOLLOW, Drawing
-from engine.within import inside_of, stops_epoch
+from engine.within import ahead, inside_of, stops_epoch
 from states import State, Trigger
 
 
@@ -201,17 +201,15 @@ class OpenRun(ReportedRun):
         if (drawing := self.here.drawing) is not None and (trigger := drawing.do(self)) is not FOLLOW:
             self._drew(drawing, trigger)
             return True
-        row = None
         if self.state is not _FETCH:
-            row = self._act()
-        stopped = row is not None and row.transition.guard is not None
+            self._act()
         while self.state is not _FETCH and not self.here.waits:
-            row = self._act()
-        asked = self.state is _FETCH
-        if asked:
-            row = self._act()
-        self._settle(row)
-        return asked or stopped
+            self._act()
+        if self.state is not _FETCH:
+            self._settle()
+            return self.here.action is None or all(at.state is not _FETCH for at in ahead(self.here))
+        self._settle(self._act())
+        return True
 
     def _drew(self, drawing: Drawing, trigger: object) -> None:
         """Go on behind the loader, which was asked without a look at the rows."""

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from engine import PLAIN, Action, Engine, OpenRun, Outcome, Refused, Run, State, Trigger
 from engine.errors import ArgumentRefused, LoaderRefused, LossRefused, OutOfOrder
-from states import TRAINING, Event, Guard, TriggerRefused
+from states import EVALUATION, TRAINING, Event, Guard, TriggerRefused
 from tests.engine.ownloop import batch
 from tests.engine.tools import Recorder, answers, batches, nothing_changes, small_engine, weights_of
 
@@ -408,3 +408,13 @@ def test_a_step_that_would_evaluate_another_loss_is_refused(mine: set[State]) ->
     with pytest.raises(ArgumentRefused, match="takes a closure: the step is the engine's, and mine has"):
         engine.start(mine=mine)
     engine.start(mine=PLAIN - {State.STEP, State.BACKWARD, State.LOSS, State.FORWARD})
+
+
+def test_a_stop_in_a_validation_before_a_batch_is_drawn_ends_the_loop() -> None:
+    peek = Enum("Peek", "PEEK")
+    engine = small_engine(machine=TRAINING.insert(peek.PEEK, before=State.FETCH, holds=EVALUATION))
+    engine.on("validate_begin")(lambda run: run.stop("seen enough") if run.parent.batches_done == 2 else None)
+    with engine.start(None, batches(1), epochs=2) as run:
+        for _ in run.each_epoch():
+            trained(engine, run)
+    assert (run.batches_done, run.outcome) == (2, Outcome.STOPPED)
