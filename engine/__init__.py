@@ -13,7 +13,7 @@
 #   loop        the loop that this comes to, as Python; code and written write it down
 #   drive       how a run goes, and how it dies
 #   steps       one transition at a time; reports and openrun: a loop of the user's own; straight: where it is not asked
-#   brought     what a report brings along; within: where such a loop is
+#   brought     what a report brings along; between: where such a loop is
 #   outoforder  what is wrong in such a loop; replaced: does it go on with what callbacks made of its loss
 #   turns       which runs of an engine go on now
 #   metrics     mean loss and metrics: meter adds them up

@@ -31,11 +31,11 @@ from engine.errors import ArgumentRefused
 from engine.fitting import (
     Given,
     check_actions,
-    check_closure_is_whole,
     check_forward,
     check_loss,
     check_max_updates,
     check_mine,
+    check_mine_closure,
     check_validation,
     steps,
     uses_optimizer,
@@ -252,7 +252,7 @@ class Engine:
                 check_loader(name, loader)
         self._check_training(max_updates, computes=train_loader is not None, validates=valid_loader is not None)
         check_mine(self.machine, mine)
-        check_closure_is_whole(self.optimizer, mine)
+        check_mine_closure(self.optimizer, mine)
         if self.capture:
             raise ArgumentRefused(
                 "engine.start was called on an engine with capture=True",

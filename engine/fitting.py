@@ -193,7 +193,7 @@ def uses_optimizer(machines: Sequence[Machine], given: Mapping[Any, object]) -> 
     return any(state in using for machine in machines for state in machine.states)
 
 
-def check_closure_is_whole(optimizer: optim.Optimizer | Optimizers | None, mine: Collection[Enum]) -> None:
+def check_mine_closure(optimizer: optim.Optimizer | Optimizers | None, mine: Collection[Enum]) -> None:
     """Refuse a step of the engine's that would evaluate another forward and loss than those of the user's code."""
     own = [state for state in (State.FORWARD, State.LOSS, State.BACKWARD) if state in mine]
     if own and State.STEP not in mine and needs_closure(optimizer):

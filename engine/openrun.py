@@ -14,6 +14,7 @@ from typing import Any
 from attrs import define, field
 
 from engine.batches import NoLoader
+from engine.between import ahead, inside_of, stops_epoch
 from engine.check import check_loader
 from engine.drive import reported
 from engine.errors import ArgumentRefused
@@ -22,7 +23,6 @@ from engine.link import LinkedState, reached
 from engine.outoforder import cannot_leave, no_epoch, no_validation, unfinished, went_on
 from engine.reports import ReportedRun
 from engine.straight import FOLLOW, Drawing
-from engine.within import ahead, inside_of, stops_epoch
 from states import State, Trigger
 
 
@@ -62,7 +62,7 @@ class OpenRun(ReportedRun):
     between: LinkedState | None = None
     # The epoch whose batches were drawn last, and the loader that is drawn from where no other is named.
     drawn: int = -1
-    usual: Iterable[Any] = field(init=False)
+    start_loader: Iterable[Any] = field(init=False)
     # Where a batch is open: what a batch leads to, and a dry loader does not.
     inside: frozenset[LinkedState] = frozenset()
     # How many loops over batches were begun, the number of the last one that was left before its end, and how many
@@ -73,7 +73,7 @@ class OpenRun(ReportedRun):
 
     def __attrs_post_init__(self) -> None:
         """Keep the loader that `start` was given: each epoch may name another."""
-        self.usual = self.loader
+        self.start_loader = self.loader
 
     def each_epoch(self) -> Iterator[int]:
         """Begin one epoch after the other, while one is due and no stop is granted; gives `run.epoch`.
@@ -169,9 +169,9 @@ class OpenRun(ReportedRun):
             raise no_epoch(self)
         if loader is not None:
             check_loader("loader", loader)
-        elif isinstance(self.usual, NoLoader):
-            raise self.usual.refused()
-        self.loader, self.iterator, self.between = self.usual if loader is None else loader, None, self.here
+        elif isinstance(self.start_loader, NoLoader):
+            raise self.start_loader.refused()
+        self.loader, self.iterator, self.between = self.start_loader if loader is None else loader, None, self.here
         self.drawn, self.inside = self.epoch, self.inside or inside_of(self.here)
         self.loops, self.passed = self.loops + 1, 0
         return self.loops

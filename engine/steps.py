@@ -192,15 +192,7 @@ class SteppedRun(Run):
         for row in group.choices:  # the one that breaks the loop is taken
             if row.ask is None or row.ask.do(self):
                 break
-        self.ways.append(row.way)
-        here = row.dest
-        self.state, self.quick = here.state, None
-        for happening in row.heard:
-            happening.do(self)
-        self.here = here
-        if not here.groups:
-            self._end(here)
-        return row
+        return self._take(row)
 
     def _take(self, row: LinkedRow) -> LinkedRow:
         here = row.dest

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from states.errors import ExtensionRefused
 from states.names import Event, Guard, Trigger, name_of
-from states.paths import heard
+from states.paths import scopes_after
 from states.rows import Transition
 
 
@@ -51,5 +51,5 @@ def _ends(machine: "Machine", scopes: tuple[str, ...]) -> tuple[Enum, ...]:
 def opened(scopes: tuple[str, ...], events: Iterable[Enum]) -> tuple[str, ...]:
     """The scopes that are open after some events, in a machine that is proved."""
     for event in events:
-        scopes = heard(scopes, name_of(event))
+        scopes = scopes_after(scopes, name_of(event))
     return scopes

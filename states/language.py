@@ -13,7 +13,7 @@ from attrs import frozen
 
 from states.names import Event, name_of
 from states.order import Order
-from states.paths import heard as heard_in
+from states.paths import scopes_after
 from states.places import Place, begun, moves
 
 
@@ -92,7 +92,7 @@ def _after(points: list[_Point], scopes: tuple[str, ...]) -> dict[str, _Known]:
     for point in points:
         if point.still:
             heard.setdefault(point.still[0], set()).add(_Point(point.place, point.still[1:]))
-    return {event: (frozenset(heard[event]), heard_in(scopes, event)) for event in sorted(heard)}
+    return {event: (frozenset(heard[event]), scopes_after(scopes, event)) for event in sorted(heard)}
 
 
 def _living(points: frozenset[_Point], closed: list[_Point]) -> bool:

@@ -47,14 +47,14 @@ class Paths:
     def _heard(self, row: Transition, stack: tuple[str, ...], path: Path) -> tuple[str, ...]:
         """The stack after a row's events; begins push, ends pop."""
         for event in row.events:
-            before, stack = stack, heard(stack, name_of(event))
+            before, stack = stack, scopes_after(stack, name_of(event))
             if stack == before and name_of(event).endswith("_end"):
                 text = f"{name_of(event)} is heard while {stacked(stack)} is open"
                 self.offences.append(Offence(Rule.END_WITHOUT_BEGIN, text, path))
         return stack
 
 
-def heard(stack: tuple[str, ...], event: str) -> tuple[str, ...]:
+def scopes_after(stack: tuple[str, ...], event: str) -> tuple[str, ...]:
     """The scopes that are open when an event was heard: a begin opens one, its end closes it if it is the innermost."""
     scope, _, side = event.rpartition("_")
     if side == "begin":

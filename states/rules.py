@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from states.errors import Offence, Rule, nearest
 from states.names import Counter, Event, Guard, State, Trigger, is_stop, name_of
-from states.paths import Path, Paths, heard, stacked
+from states.paths import Path, Paths, scopes_after, stacked
 from states.rows import Transition
 
 
@@ -68,14 +68,14 @@ def _finals(machine: "Machine", paths: Paths) -> Iterator[Offence]:
 
 def _outermost(machine: "Machine", paths: Paths) -> Iterator[Offence]:
     """The end of what is open for the whole run is the last that is heard, whatever happens."""
-    opens = any(heard((), name_of(event)) for row in machine.rows_from(machine.initial) for event in row.events)
+    opens = any(scopes_after((), name_of(event)) for row in machine.rows_from(machine.initial) for event in row.events)
     ends = any(paths.stacks.get(row.source) for row in machine.rows if row.dest in machine.finals)
     if not opens and not ends:  # nothing is open for the whole run
         return
     for row in machine.rows:
         stack = paths.stacks.get(row.source, ())
         for number, event in enumerate(row.events):
-            before, stack = stack, heard(stack, name_of(event))
+            before, stack = stack, scopes_after(stack, name_of(event))
             last = row.dest in machine.finals and number >= len(row.first)
             if before and not stack and not last:
                 text = f"{row}: {name_of(event)} is heard, and the run goes on"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from engine import Engine, OpenRun, Run, State, Trigger
 from states.walk import Plan
 from tests.engine.recording import batches
+from tests.engine.tools import batches as small_batches
 
 
 def loaders(plan: Plan) -> tuple[list, list | None]:
@@ -73,6 +74,12 @@ def batch(engine: Engine, run: OpenRun, inputs: object, targets: object) -> None
     if run.report(Trigger.GRADS_READY) is State.STEP:
         engine.optimizer.step()
         run.report(Trigger.WEIGHTS_MOVED)
+
+
+def trained(engine: Engine, run: OpenRun) -> None:
+    """One whole epoch of three batches, for a model of `small_engine`."""
+    for inputs, targets in run.each_batch(small_batches(3)):
+        batch(engine, run, inputs, targets)
 
 
 def spent(run: Run) -> bool:

@@ -12,14 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from engine import PLAIN, Action, Engine, OpenRun, Outcome, Refused, Run, State, Trigger
 from engine.errors import ArgumentRefused, LoaderRefused, LossRefused, OutOfOrder
 from states import EVALUATION, TRAINING, Event, Guard, TriggerRefused
-from tests.engine.ownloop import batch
+from tests.engine.ownloop import batch, trained
 from tests.engine.tools import Recorder, answers, batches, nothing_changes, small_engine, weights_of
-
-
-def trained(engine: Engine, run: OpenRun) -> None:
-    """One whole epoch of three batches."""
-    for inputs, targets in run.each_batch(batches(3)):
-        batch(engine, run, inputs, targets)
 
 
 class Stream(IterableDataset):

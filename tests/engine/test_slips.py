@@ -9,14 +9,8 @@ import torch
 from engine import Callback, Engine, OpenRun, Outcome, Run, State, Trigger
 from engine.errors import ArgumentRefused, EngineBusy, OutOfOrder
 from states import TRAINING
-from tests.engine.ownloop import batch
+from tests.engine.ownloop import batch, trained
 from tests.engine.tools import answers, batches, nothing_changes, small_engine, weights_of
-
-
-def trained(engine: Engine, run: OpenRun) -> None:
-    """One whole epoch of three batches."""
-    for inputs, targets in run.each_batch(batches(3)):
-        batch(engine, run, inputs, targets)
 
 
 def test_a_validation_behind_the_end_of_a_run_is_refused_and_points_to_evaluate() -> None:

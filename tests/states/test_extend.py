@@ -83,6 +83,14 @@ def opened(path: tuple[Transition, ...]) -> tuple[list[str], list[str]]:
     return scopes, wrong
 
 
+def closes_all(scopes: list[str], row: Transition) -> bool:
+    """Whether all that is open is ended on a row, at some moment."""
+    depth = len(scopes)
+    sides = [name_of(event).rpartition("_")[2] for event in row.events]
+    depths = [depth := depth + {"begin": 1, "end": -1}.get(side, 0) for side in sides]
+    return 0 in depths
+
+
 def cycle(path: tuple[Transition, ...]) -> tuple[Transition, ...]:
     """The end of a path that comes back to where it began."""
     starts = [at for at, row in enumerate(path) if row.source is path[-1].dest]
@@ -93,6 +101,9 @@ def cycle(path: tuple[Transition, ...]) -> tuple[Transition, ...]:
 SHOWS: dict[Rule, Callable[[tuple[Transition, ...]], bool]] = {
     Rule.END_WITHOUT_BEGIN: lambda path: len(opened(path)[1]) > len(opened(path[:-1])[1]),
     Rule.BEGIN_NEVER_ENDED: lambda path: bool(opened(path)[0]),
+    Rule.ENDED_EARLY: lambda path: bool(opened(path[:-1])[0]) and closes_all(opened(path[:-1])[0], path[-1]),
+    Rule.FINAL_HEARS_MORE: lambda path: len(path[-1].heard) > 1,
+    Rule.LAST_ROW_GUARDED: lambda path: path[-1].guard is not None,
     Rule.NO_ACTION: lambda path: all(row.trigger is None for row in cycle(path)),
     Rule.NO_STOP: lambda path: not any(row.guard is not None and is_stop(row.guard) for row in cycle(path)),
 }
