@@ -116,16 +116,19 @@ class Capturing:
         return Trigger.OUTPUT_READY
 
     def _first(self, run: Run, shape: Shape) -> None:
-        """A step without a recording: one of the first of its shape, or of a shape too many."""
-        if shape not in self._met and len(self._met) == SHAPES:
-            self._step(run)
-            return
-        self._stream = self._stream or self.cuda.stream(run.device)
+        """A step without a recording: one of the first of its shape, or of a shape too many.
+
+        All are taken on one stream, and what they leave has no graph, like what a replay leaves: as long as a graph is
+        kept, torch adds gradients up on the stream where it was made, and fails to record that from the default one.
+        """
+        self._stream = self._stream or self.cuda.stream(run.device, "capture")
         try:
             self.cuda.beside(self._stream, partial(self._step, run))
         finally:  # who looks at the weights after a failure looks from the current stream
             self.cuda.join(self._stream)
-        self._met[shape] = self._met.get(shape, 0) + 1
+            run.output, run.loss = tree_map_only(Tensor, Tensor.detach, (run.output, run.loss))
+        if shape in self._met or len(self._met) < SHAPES:
+            self._met[shape] = self._met.get(shape, 0) + 1
 
     def _step(self, run: Run) -> None:
         for do in self.does:

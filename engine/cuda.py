@@ -3,11 +3,13 @@
 Everything that needs a GPU is in here: what is given a `Cuda` runs with a stand-in as well.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from attrs import define
+from attrs import define, field
 
 from engine.errors import ArgumentRefused
 
@@ -22,6 +24,8 @@ class Cuda:
     # The type of the devices that this works on.
     device_type: ClassVar[str] = "cuda"
 
+    _streams: dict[tuple[torch.device, str], Any] = field(factory=dict, init=False)
+
     def check(self, device: torch.device, asked: str) -> None:
         """Refuse another device than one of these, for what was asked."""
         if device.type != self.device_type:
@@ -31,9 +35,14 @@ class Cuda:
                 instead=f"leave {asked} out here, or put the model there, where there is such a device",
             )
 
-    def stream(self, device: torch.device) -> Any:  # noqa: ANN401  # a stand-in has streams of its own
-        """A stream of its own."""
-        return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch gives it no types
+    def stream(self, device: torch.device, asked: str) -> Any:  # noqa: ANN401  # a stand-in has streams of its own
+        """The stream for what was asked, in all runs: torch keeps memory apart for each stream.
+
+        And a graph that outlives its run, in the traceback of an error, has gradients added up where it was made.
+        """
+        if (device, asked) not in self._streams:
+            self._streams[device, asked] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch gives it no types
+        return self._streams[device, asked]
 
     def beside(self, stream: Any, do: Callable[[], T]) -> T:  # noqa: ANN401  # as above
         """Do something on a stream, after all that the current stream was given so far."""
@@ -50,6 +59,18 @@ class Cuda:
         graph = torch.cuda.CUDAGraph()
         # "thread_local": a loader may pin memory in a thread of its own meanwhile.
         recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
-        with torch.cuda.device(stream.device), recording:
+        with torch.cuda.device(stream.device), _garbage_stays(), recording:
             made = do()
         return made, graph.replay
+
+
+@contextmanager
+def _garbage_stays() -> Iterator[None]:
+    """Python collects nothing while this is open: an older graph that is freed while one is recorded spoils that."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -84,7 +84,7 @@ class Prefetch:
         return {State.FETCH: evolve(actions[State.FETCH], do=ahead)} if State.FETCH in actions else {}
 
     def _begin(self, run: Run) -> Iterator[Any]:
-        self._stream = self._stream or self.cuda.stream(run.device)
+        self._stream = self._stream or self.cuda.stream(run.device, "prefetch")
         return Ahead(begin(run), run.device, self.cuda, self._stream)
 
 

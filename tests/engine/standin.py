@@ -43,7 +43,7 @@ class Standin(Cuda):
     # What was asked for, in order.
     log: list[str] = field(factory=list)
 
-    def stream(self, device: torch.device) -> str:
+    def stream(self, device: torch.device, asked: str) -> str:
         return "side"
 
     def beside(self, stream: Any, do: Callable[[], Any]) -> Any:

@@ -16,14 +16,14 @@ from engine import Callback, Engine, Outcome, Run
 from engine.capture import SHAPES, WARM
 from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
 from engine.metrics import Metrics
+from engine.testing.described import Script
+from engine.testing.strategies import plans, scripts
 from states import Event, Guard
 from states.names import name_of
 from states.walk import Plan
 from tests.engine.recording import Heard, counters_of, expected, hearings
 from tests.engine.standin import NO_EVENT, NO_GUARD, Standin, engine_of, noisy_model, sgd
-from tests.engine.test_invariants import real_plans
 from tests.engine.tools import Batch, batches, hears, refuses, same, small_model, weights_of
-from tests.states.strategies import Script, scripts
 
 
 def drawing_model() -> nn.Module:
@@ -68,7 +68,7 @@ def outside() -> list[Guard]:
     return [guard for guard in Guard if guard not in NO_GUARD]
 
 
-@given(real_plans(), scripts(), st.booleans())
+@given(plans(), scripts(), st.booleans())
 def test_what_is_heard_and_what_comes_of_it_is_as_without(plan: Plan, chosen: Script, checked: bool) -> None:
     yes = Script({guard: times for guard, times in chosen.yes.items() if guard not in map(name_of, NO_GUARD)})
     log: list[Heard] = []
@@ -111,7 +111,7 @@ def test_each_shape_has_a_recording_of_its_own_and_a_shape_too_many_none() -> No
     _, engine = both(lambda engine: engine.fit(sizes, epochs=5), model=small_model)
     log = engine._cuda.log
     assert log.count("record") == SHAPES
-    assert log.count("beside") == SHAPES * WARM
+    assert log.count("beside") == SHAPES * WARM + 5
     assert log.count("replay") == SHAPES * (5 - WARM)
     assert engine.last_run.updates == 5 * (SHAPES + 1)
 
@@ -250,6 +250,18 @@ def test_what_callbacks_see_at_the_end_of_a_batch_is_as_without() -> None:
     both(work, lambda: hears("batch_end", look), model=small_model)
     assert seen[0] == seen[1]
     assert same(*losses)  # each is a tensor of its own
+
+
+def test_what_a_step_leaves_has_no_graph_whether_it_was_replayed_or_failed() -> None:
+    """A graph that is kept adds gradients up on the stream where it was made."""
+    graphs = []
+    engine = engine_of(hears("batch_end", lambda run: graphs.append((run.output.grad_fn, run.loss.grad_fn))))
+    engine.fit(batches(6))
+    assert graphs == [(None, None)] * 6
+    engine.loss_fn = Fails(1)
+    with pytest.raises(ValueError, match="on purpose"):
+        engine.fit(batches(1))
+    assert engine.last_run.output.grad_fn is None
 
 
 def test_a_callback_may_change_the_inputs_before_the_step() -> None:

@@ -18,6 +18,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
     # Torch's own: steps before the recording, and those of the plain twin, are not captured.
     pytest.mark.filterwarnings("ignore:This instance was constructed with capturable=True:UserWarning"),
+    # Torch's own, of `set_sync_debug_mode`.
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature:UserWarning"),
 ]
 
 
@@ -122,6 +124,48 @@ def test_more_shapes_than_are_recorded_and_a_change_that_calls_for_new_recording
     check_same(*engines)
 
 
+def test_a_shape_too_many_between_a_replay_and_a_recording() -> None:
+    """It leaves nothing that would have gradients added up on the stream of its step."""
+    engines = []
+    for capture in (False, True):
+        engine = engine_of("adam", capture=capture)
+        sizes = [8] * (WARM + 1) + [9] * WARM + [10, 11] + [8, 12, 9]
+        assert engine.fit([batch for size in sizes for batch in loader(1, size=size)]).updates == len(sizes)
+        engines.append(engine)
+    check_same(*engines)
+
+
+def test_an_older_recording_that_nobody_holds_is_not_freed_while_another_is_made() -> None:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        torch.ones(1, device="cuda")
+    older = [graph]
+    del graph
+
+    def loss(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if older and torch.cuda.is_current_stream_capturing():
+            cycle: list[object] = [older.pop()]
+            cycle.append(cycle)
+            del cycle
+            assert len([[] for _ in range(10_000)]) == 10_000  # Python would collect garbage by now
+        return nn.functional.mse_loss(output, targets)
+
+    engine = engine_of("adam", capture=True)
+    engine.loss_fn = loss
+    assert engine.fit(loader(WARM + 2)).updates == WARM + 2
+    assert not older
+
+
+def test_trainings_that_end_before_or_after_a_recording_are_followed_by_more() -> None:
+    engines = []
+    for capture in (False, True):
+        engine = engine_of("adam", capture=capture)
+        for number in (WARM - 1, WARM + 2, WARM + 1):
+            assert engine.fit(loader(number), loader(1)).updates == number
+        engines.append(engine)
+    check_same(*engines)
+
+
 def test_a_captured_batch_does_not_wait_for_the_device() -> None:
     engine = engine_of("adam", capture=True)
 
@@ -175,6 +219,7 @@ def test_an_optimizer_whose_lr_lies_on_the_host_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_a_compiled_step_can_be_captured() -> None:
     plain, both = engine_of("adam"), engine_of("adam", compile=True, capture=True)

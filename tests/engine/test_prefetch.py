@@ -10,12 +10,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from engine import Engine, Outcome, State
 from engine.errors import ArgumentRefused, LoaderRefused
+from engine.testing.described import Script
+from engine.testing.strategies import plans, scripts
 from states.walk import Plan
 from tests.engine.recording import Heard, Tiny, answers_by, expected, hearings, hears_everything
 from tests.engine.standin import Standin
-from tests.engine.test_invariants import real_plans
 from tests.engine.tools import Batch, batches, hears, own_fetch, refuses, same, small_engine, still_works, weights_of
-from tests.states.strategies import Script, scripts
 
 
 def ahead(engine: Engine) -> Standin:
@@ -39,7 +39,7 @@ class Told:
             raise self.error
 
 
-@given(real_plans(), scripts())
+@given(plans(), scripts())
 def test_what_is_heard_and_what_comes_of_it_is_as_without(plan: Plan, chosen: Script) -> None:
     log: list[Heard] = []
     plain, tiny = (Tiny(plan, [hears_everything("Ear", heard)(), answers_by(chosen.answers())]) for heard in ([], log))
@@ -79,9 +79,9 @@ def test_a_run_has_one_stream_for_all_copies() -> None:
     made: list[torch.device] = []
 
     class Counting(Standin):
-        def stream(self, device: torch.device) -> str:
+        def stream(self, device: torch.device, asked: str) -> str:
             made.append(device)
-            return super().stream(device)
+            return super().stream(device, asked)
 
     engine = small_engine(prefetch=True)
     engine._cuda = Counting(engine.model, engine.optimizer)
