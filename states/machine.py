@@ -33,7 +33,7 @@ def _read_only(holds: Mapping[Enum, "Machine"]) -> Mapping[Enum, "Machine"]:
     return MappingProxyType(dict(holds))
 
 
-@frozen(slots=False, kw_only=True)
+@frozen(slots=False, kw_only=True, cache_hash=True)
 class Machine:
     """A table with its initial and final states.
 

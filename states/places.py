@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STOP = Guard.STOP_TRAINING
 
 
-@frozen
+@frozen(cache_hash=True)
 class Frame:
     """One machine of those that a run is in: its state, and what a table alone does not tell."""
 
@@ -67,7 +67,7 @@ class Frame:
         return waits
 
 
-@frozen
+@frozen(cache_hash=True)
 class Place:
     """Where a run is: the machines that it is in, outermost first."""
 

@@ -16,7 +16,7 @@ def _tuple(words: Iterable[Enum]) -> tuple[Enum, ...]:
     return tuple(words)
 
 
-@frozen
+@frozen(cache_hash=True)
 class Transition:
     """One row: *in* `source`, when `trigger` is reported and `guard` says yes, go to `dest`.
 

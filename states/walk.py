@@ -214,22 +214,24 @@ class _Walker:
             return Trigger.VALIDATION_STOPPED if held.stopped and not self.stopped else Trigger.VALIDATED
         if len(triggers) == 1:
             return next(iter(triggers - {None}))  # type: ignore[return-value]  # None was taken out
-        return self._planned(state)
-
-    def _planned(self, state: Enum) -> Enum:
-        """What a built-in state with a choice reports under the plan."""
-        plan, counters = self.plan, self.counters
-        spent = plan.max_updates is not None and counters[Counter.UPDATES] >= plan.max_updates
-        if state is State.TRAIN:
-            due = not spent and (plan.epochs is None or counters[Counter.EPOCH] < plan.epochs)
-            return Trigger.EPOCH_DUE if due else Trigger.EPOCHS_SPENT
-        if state is State.FETCH and spent and (state, Trigger.UPDATES_SPENT) in self.machine.groups:
-            return Trigger.UPDATES_SPENT
-        if state is State.FETCH:
-            return Trigger.BATCH_READY if counters[Counter.BATCH_INDEX] < plan.batches else Trigger.LOADER_DRY
-        if state is State.WINDOW:
-            return Trigger.WINDOW_OPEN if counters[Counter.WINDOW] else Trigger.WINDOW_EMPTY
-        if state is State.CLOSE:
-            return Trigger.NO_VALIDATION if plan.valid_batches is None else Trigger.VALIDATION_DUE
+        if (found := planned(self.machine, plan=self.plan, state=state, counters=self.counters)) is not None:
+            return found
         msg = f"{name_of(state)} can report several triggers: say which with Plan(reports={{...}})"
         raise StateloopError(msg)
+
+
+def planned(machine: Machine, *, plan: Plan, state: Enum, counters: Counters) -> Trigger | None:
+    """What a built-in state with a choice reports under a plan; `None` where no plan tells."""
+    spent = plan.max_updates is not None and counters[Counter.UPDATES] >= plan.max_updates
+    if state is State.TRAIN:
+        due = not spent and (plan.epochs is None or counters[Counter.EPOCH] < plan.epochs)
+        return Trigger.EPOCH_DUE if due else Trigger.EPOCHS_SPENT
+    if state is State.FETCH and spent and (state, Trigger.UPDATES_SPENT) in machine.groups:
+        return Trigger.UPDATES_SPENT
+    if state is State.FETCH:
+        return Trigger.BATCH_READY if counters[Counter.BATCH_INDEX] < plan.batches else Trigger.LOADER_DRY
+    if state is State.WINDOW:
+        return Trigger.WINDOW_OPEN if counters[Counter.WINDOW] else Trigger.WINDOW_EMPTY
+    if state is State.CLOSE:
+        return Trigger.NO_VALIDATION if plan.valid_batches is None else Trigger.VALIDATION_DUE
+    return None

@@ -9,6 +9,9 @@ from attrs import evolve
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from engine.testing.runs.described import Script
+from engine.testing.strategies import plans, scripts
+from engine.testing.walked.extensions import Drawn, changes_of
 from states import EVALUATION, PREDICTION, TRAINING, Event, Guard, Machine, MachineRefused, State, Transition, Trigger
 from states.checked import Checked
 from states.errors import ExtensionRefused, Offence, Rule, StateloopError
@@ -16,11 +19,23 @@ from states.grammar import TRAINING_ORDER
 from states.names import is_stop, name_of
 from states.places import Place, begun, moves
 from states.walk import Plan, script, walk
-from tests.states.extensions import Heard, Mine, extensions
-from tests.states.strategies import Script, plans, scripts
 
 
-PAIR = (Heard.PUT_0_BEGIN, Heard.PUT_0_END)
+PAIR = (Drawn.PUT_0_BEGIN, Drawn.PUT_0_END)
+
+
+@st.composite
+def extensions(draw: st.DrawFn) -> tuple[Machine, MachineRefused | None]:
+    """A machine after some changes that were accepted, and what refused the last one, if a rule of `prove` did."""
+    machine = draw(st.sampled_from([TRAINING, TRAINING, EVALUATION, PREDICTION]))
+    for _ in range(draw(st.integers(1, 3))):
+        try:
+            machine = draw(changes_of(machine))(machine)
+        except MachineRefused as refused:
+            return machine, refused
+        except ExtensionRefused:  # each is refused by example below
+            continue
+    return machine, None
 
 
 def steps(machine: Machine, data: st.DataObject) -> Iterator[tuple[Place, Transition, Place]]:
@@ -138,11 +153,11 @@ def test_a_machine_with_nothing_that_is_open_for_the_whole_run_is_a_machine() ->
 @pytest.mark.parametrize("at", [{"after": State.IDLE}, {"before": State.DONE}])
 def test_a_scope_around_or_behind_the_outermost_one_is_refused(at: dict[str, State]) -> None:
     with pytest.raises(MachineRefused, match="the outermost scope ends before the run does"):
-        TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, events=PAIR, **at)
+        TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, events=PAIR, **at)
 
 
 @pytest.mark.parametrize("machine", [TRAINING, EVALUATION, PREDICTION], ids=lambda machine: machine.name)
-@pytest.mark.parametrize("skip", [None, Mine.SKIP_PUT_0])
+@pytest.mark.parametrize("skip", [None, Drawn.SKIP_PUT_0])
 @pytest.mark.parametrize("events", [(), PAIR])
 def test_what_was_put_in_before_a_state_can_be_taken_out_again(
     machine: Machine, skip: Enum | None, events: tuple[Enum, ...]
@@ -150,21 +165,21 @@ def test_what_was_put_in_before_a_state_can_be_taken_out_again(
     put = 0
     for state in machine.states:
         try:
-            longer = machine.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=state, events=events, skip=skip)
+            longer = machine.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=state, events=events, skip=skip)
         except (ExtensionRefused, MachineRefused):
             continue
         put += 1
         assert len(longer.rows) > len(machine.rows)
-        assert longer.without(Mine.PUT_0, name=machine.name) == machine
+        assert longer.without(Drawn.PUT_0, name=machine.name) == machine
     assert put > 2
 
 
-@given(extensions(), plans(), scripts())
+@given(extensions(), plans(min_batches=0, endless=True), scripts())
 def test_what_is_heard_of_an_extension_is_legal_in_its_own_order(
     drawn: tuple[Machine, MachineRefused | None], plan: Plan, chosen: Script
 ) -> None:
     machine, _ = drawn
-    mine = [state for state in machine.states if isinstance(state, Mine) and state not in machine.holds]
+    mine = [state for state in machine.states if isinstance(state, Drawn) and state not in machine.holds]
     reports = {state: choosing(machine.rows_from(state)) for state in mine}
     taken = islice(walk(machine, evolve(plan, reports=reports), chosen.answers()), 200)
     heard: list[Enum] = []
@@ -180,11 +195,11 @@ def choosing(rows: Sequence[Transition]) -> Callable[[object], Enum | None]:
 
 
 def test_the_order_of_machines_within_machines_is_that_of_their_runs() -> None:
-    twice = EVALUATION.insert(Mine.PUT_0, before=State.FORWARD, holds=EVALUATION)
+    twice = EVALUATION.insert(Drawn.PUT_0, before=State.FORWARD, holds=EVALUATION)
     silent = EVALUATION.without(Event.STOP)
     machines = [
         TRAINING.replace({}, holds={State.VALIDATE: twice}),
-        TRAINING.insert(Mine.PUT_0, before=State.FORWARD, holds=silent),
+        TRAINING.insert(Drawn.PUT_0, before=State.FORWARD, holds=silent),
     ]
     for machine in machines:
         for guard in (None, Guard.STOP_TRAINING, Guard.STOP_VALIDATE):
@@ -203,15 +218,15 @@ def test_a_run_that_is_left_with_a_batch_open_is_no_order_that_is_promised() -> 
 def test_states_that_are_put_before_the_same_one_come_in_the_order_in_which_they_were_put() -> None:
     machine = TRAINING
     for number in range(3):
-        machine = machine.insert(Mine[f"PUT_{number}"], Mine[f"DONE_PUT_{number}"], before=State.STEP)
-    way = [State.AVERAGE, Mine.PUT_0, Mine.PUT_1, Mine.PUT_2]
+        machine = machine.insert(Drawn[f"PUT_{number}"], Drawn[f"DONE_PUT_{number}"], before=State.STEP)
+    way = [State.AVERAGE, Drawn.PUT_0, Drawn.PUT_1, Drawn.PUT_2]
     assert [machine.rows_from(state)[-1].dest for state in way] == [*way[1:], State.STEP]
     assert machine.name == "training with put_0 with put_1 with put_2"
 
 
 def test_what_was_heard_on_entering_a_state_is_heard_behind_the_one_that_is_put_before_it() -> None:
-    machine = TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=PAIR, skip=Mine.SKIP_PUT_0)
-    rows = [*machine.rows_from(State.AVERAGE), *machine.rows_from(Mine.PUT_0)]
+    machine = TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=State.STEP, events=PAIR, skip=Drawn.SKIP_PUT_0)
+    rows = [*machine.rows_from(State.AVERAGE), *machine.rows_from(Drawn.PUT_0)]
     assert [str(row) for row in rows] == [
         "average grads_averaged [skip_put_0] -> step: step_begin",
         "average grads_averaged -> put_0: put_0_begin",
@@ -220,18 +235,18 @@ def test_what_was_heard_on_entering_a_state_is_heard_behind_the_one_that_is_put_
 
 
 def test_behind_a_state_its_guards_are_asked_behind_the_one_that_is_put_there() -> None:
-    machine = TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, after=State.BACKWARD, events=PAIR)
+    machine = TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, after=State.BACKWARD, events=PAIR)
     assert [str(row) for row in machine.rows_from(State.BACKWARD)] == [
         "backward grads_ready -> put_0: backward_end, put_0_begin"
     ]
-    assert [row.guard for row in machine.rows_from(Mine.PUT_0)] == [Guard.ACCUMULATE, Guard.SKIP_STEP, None]
+    assert [row.guard for row in machine.rows_from(Drawn.PUT_0)] == [Guard.ACCUMULATE, Guard.SKIP_STEP, None]
 
 
 def test_a_stop_inside_of_what_a_state_holds_leads_to_where_the_run_stops() -> None:
-    machine = TRAINING.insert(Mine.PUT_0, before=State.FORWARD, holds=EVALUATION, skip=Mine.SKIP_PUT_0)
-    stopped = machine.row(Mine.PUT_0, Trigger.VALIDATION_STOPPED)
+    machine = TRAINING.insert(Drawn.PUT_0, before=State.FORWARD, holds=EVALUATION, skip=Drawn.SKIP_PUT_0)
+    stopped = machine.row(Drawn.PUT_0, Trigger.VALIDATION_STOPPED)
     assert str(stopped) == "put_0 validation_stopped -> stopping: batch_end, epoch_end"
-    assert machine.holds[Mine.PUT_0] is EVALUATION
+    assert machine.holds[Drawn.PUT_0] is EVALUATION
 
 
 def test_without_a_word_goes_what_nothing_leads_to_any_more() -> None:
@@ -245,22 +260,22 @@ def test_without_a_word_goes_what_nothing_leads_to_any_more() -> None:
 @pytest.mark.parametrize(
     ("extend", "phrase"),
     [
-        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0), "neither of before and after"),
-        (lambda: TRAINING.insert(Mine.PUT_0, before=State.STEP), "reports nothing"),
-        (lambda: TRAINING.insert(State.STEP, Mine.DONE_PUT_0, before=State.LOSS), "has the state step already"),
-        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=Mine.PUT_1), "has no state put_1"),
-        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.IDLE), "no row of training leads to idle"),
-        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, after=State.FETCH), "fetch reports"),
-        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=PAIR[:1]), "events is"),
-        (lambda: TRAINING.insert("put", Mine.DONE_PUT_0, before="step"), "write State.STEP, the member itself"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0), "neither of before and after"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, before=State.STEP), "reports nothing"),
+        (lambda: TRAINING.insert(State.STEP, Drawn.DONE_PUT_0, before=State.LOSS), "has the state step already"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=Drawn.PUT_1), "has no state put_1"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=State.IDLE), "no row of training leads to idle"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, after=State.FETCH), "fetch reports"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=State.STEP, events=PAIR[:1]), "events is"),
+        (lambda: TRAINING.insert("put", Drawn.DONE_PUT_0, before="step"), "write State.STEP, the member itself"),
         (
-            lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=Heard.PUT_0_BEGIN),
+            lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=State.STEP, events=Drawn.PUT_0_BEGIN),
             "events is",
         ),
-        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, events=None), "events is"),
-        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.STEP, skip=Guard.STOP_EPOCH), "skip is"),
-        (lambda: TRAINING.insert(Mine.PUT_0, Mine.DONE_PUT_0, before=State.FETCH, holds=EVALUATION), "is to hold"),
-        (lambda: TRAINING.insert(Mine.PUT_0, before=State.FETCH, holds=3), "holds is 3"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=State.STEP, events=None), "events is"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=State.STEP, skip=Guard.STOP_EPOCH), "skip is"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, Drawn.DONE_PUT_0, before=State.FETCH, holds=EVALUATION), "is to hold"),
+        (lambda: TRAINING.insert(Drawn.PUT_0, before=State.FETCH, holds=3), "holds is 3"),
         (lambda: TRAINING.replace([TRAINING.rows[0]]), "stands where rows stand"),
         (lambda: TRAINING.replace({TRAINING.rows[0]: None}), "None stands where rows stand"),
         (lambda: TRAINING.replace({TRAINING.rows[0]: "abc"}), "'a' stands where rows stand"),
@@ -268,7 +283,7 @@ def test_without_a_word_goes_what_nothing_leads_to_any_more() -> None:
         (lambda: TRAINING.row(State.STEP), "training has no row 'step'"),
         (lambda: TRAINING.replace({evolve(TRAINING.rows[0], heard=()): ()}), "training has no row"),
         (TRAINING.without, "names nothing"),
-        (lambda: TRAINING.without(Mine.PUT_0), "training has no put_0"),
+        (lambda: TRAINING.without(Drawn.PUT_0), "training has no put_0"),
         (lambda: TRAINING.without(State.EPOCH), "cannot be taken out"),
     ],
 )

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.testing.runs.described import Script
+from engine.testing.strategies import plans, scripts
 from states import TRAINING, Event
 from states.expressions import GrammarRefused
 from states.grammar import EVALUATION_ORDER, PREDICTION_ORDER, TRAINING_ORDER, Grammar, accepts
@@ -15,7 +17,7 @@ from states.names import name_of
 from states.order import Order
 from states.places import begun, moves
 from states.walk import Plan, walk
-from tests.states.strategies import BUILT_IN, Judged, Script, judged, plans, scripts
+from tests.states.strategies import BUILT_IN, Judged, judged
 
 
 Word = tuple[str, ...]
@@ -102,7 +104,7 @@ def test_a_run_that_has_begun_and_is_not_over_may_die_and_then_hears_its_outermo
         assert dying not in built_in.order.order.ends
 
 
-@given(judged(), plans(), scripts(), st.data())
+@given(judged(), plans(min_batches=0, endless=True), scripts(), st.data())
 def test_a_trace_that_is_cut_off_by_death_is_legal(
     what: Judged, plan: Plan, script: Script, data: st.DataObject
 ) -> None:
@@ -112,7 +114,7 @@ def test_a_trace_that_is_cut_off_by_death_is_legal(
     assert dead.legal == (0 < cut < len(trace))
 
 
-@given(judged(), plans(), scripts(), st.data())
+@given(judged(), plans(min_batches=0, endless=True), scripts(), st.data())
 def test_a_wrong_event_is_found_where_it_stands(what: Judged, plan: Plan, script: Script, data: st.DataObject) -> None:
     trace = [name_of(event) for step in walk(what.machine, plan, script.answers()) for event in step.row.events]
     cut = data.draw(st.integers(0, len(trace)))

@@ -23,10 +23,11 @@ from itertools import chain, islice
 import pytest
 from attrs import evolve, frozen
 
+from engine.testing.mutation.change import Change
+from engine.testing.mutation.changes import changes
 from states import EVALUATION, PREDICTION, TRAINING, Machine, MachineRefused, State, Trigger, prove
 from states.grammar import EVALUATION_ORDER, PREDICTION_ORDER, TRAINING_ORDER, Grammar
 from states.walk import Plan, walk
-from tests.states.mutants import Mutant, mutants
 from tests.states.observed import MANY_ROWS, Observed, Replies, every_run, observe
 from tests.states.plain_loop import plain_loop
 from tests.states.told import Told
@@ -132,7 +133,7 @@ def right_runs(name: str, *plans: Plan) -> list[RightRun]:
     return sorted(runs, key=lambda run: (sum(run.answers), len(run.seen)))
 
 
-def killed_by(mutant: Mutant) -> str:
+def killed_by(mutant: Change) -> str:
     """The judge that objects first; empty if nobody does."""
     try:
         machine = mutant.build()
@@ -171,10 +172,10 @@ def objection(machine: Machine, run: RightRun) -> str:
 
 
 @cache
-def judged(name: str) -> dict[str, list[Mutant]]:
+def judged(name: str) -> dict[str, list[Change]]:
     """All mutants of a machine, by the judge that they died of."""
-    deaths: dict[str, list[Mutant]] = {}
-    for mutant in mutants({machine.name: machine for machine in (TRAINING, EVALUATION, PREDICTION)}[name]):
+    deaths: dict[str, list[Change]] = {}
+    for mutant in changes({machine.name: machine for machine in (TRAINING, EVALUATION, PREDICTION)}[name]):
         deaths.setdefault(killed_by(mutant), []).append(mutant)
     return deaths
 
@@ -197,12 +198,12 @@ def test_no_judge_of_the_mutants_is_idle(name: str) -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_the_machine_that_nobody_changed_is_innocent(name: str) -> None:
     (machine,) = [machine for machine in (TRAINING, EVALUATION, PREDICTION) if machine.name == name]
-    assert killed_by(Mutant("no change", "none", machine, machine.rows, machine.counts)) == ""
+    assert killed_by(Change("no change", "none", machine, machine.rows, machine.counts)) == ""
     assert len(right_runs(name, *PLANS[name])) >= {"training": 800, "evaluation": 24, "prediction": 14}[name]
 
 
 def test_every_row_and_every_count_is_changed_in_many_ways() -> None:
-    changed = [str(mutant) for mutant in mutants(TRAINING)]
+    changed = [str(mutant) for mutant in changes(TRAINING)]
     assert len(changed) > 3000
     for part in (*TRAINING.rows, *TRAINING.counts):
         assert sum(f": {part}" in change or f" {part}" in change for change in changed) > 10

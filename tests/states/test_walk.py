@@ -9,6 +9,8 @@ import pytest
 from attrs import define, field
 from hypothesis import given
 
+from engine.testing.runs.described import Script
+from engine.testing.strategies import plans, scripts
 from states import TRAINING, Counter, Guard, Machine, Transition
 from states.checked import Checked
 from states.grammar import accepts
@@ -16,7 +18,7 @@ from states.names import name_of
 from states.walk import Plan, Step, walk
 from tests.states.observed import Replies, count, every_run, observe
 from tests.states.plain_loop import plain_loop
-from tests.states.strategies import BUILT_IN, Judged, Script, judged, plans, scripts
+from tests.states.strategies import BUILT_IN, Judged, judged
 from tests.states.told import Told
 
 
@@ -33,7 +35,7 @@ def machine_of(what: Judged, step: Step) -> Machine:
     return what.machine if step.depth == 0 else next(iter(what.machine.holds.values()))
 
 
-@given(judged(), plans(), scripts())
+@given(judged(), plans(min_batches=0, endless=True), scripts())
 def test_every_trace_is_in_the_grammar_and_so_is_every_part_of_it(what: Judged, plan: Plan, script: Script) -> None:
     trace = names(walked(what, plan, script))
     verdict = accepts(trace, what.order)
@@ -45,7 +47,7 @@ def test_every_trace_is_in_the_grammar_and_so_is_every_part_of_it(what: Judged, 
         assert event in part.expected
 
 
-@given(judged(), plans(), scripts())
+@given(judged(), plans(min_batches=0, endless=True), scripts())
 def test_begins_and_ends_nest_and_what_is_open_was_proved_to_be(what: Judged, plan: Plan, script: Script) -> None:
     outside = {row.source for row in what.machine.rows} & what.machine.holds.keys()
     above = [scope for state in outside for scope in what.machine.proof.scopes[state]]
@@ -60,14 +62,14 @@ def test_begins_and_ends_nest_and_what_is_open_was_proved_to_be(what: Judged, pl
     assert scopes == []
 
 
-@given(judged(), plans(), scripts())
+@given(judged(), plans(min_batches=0, endless=True), scripts())
 def test_the_counters_are_what_the_events_tell(what: Judged, plan: Plan, script: Script) -> None:
     told = Told()
     for step in walked(what, plan, script):
         assert told.objection(step) == ""
 
 
-@given(judged(), plans(), scripts())
+@given(judged(), plans(min_batches=0, endless=True), scripts())
 def test_pytransitions_takes_the_same_rows(what: Judged, plan: Plan, script: Script) -> None:
     checked = {machine.name: Checked(machine) for machine in (what.machine, *what.machine.holds.values())}
     for step in walked(what, plan, script):
@@ -82,7 +84,7 @@ def test_pytransitions_takes_the_same_rows(what: Judged, plan: Plan, script: Scr
         assert next(answers, None) is None
 
 
-@given(plans(), scripts())
+@given(plans(min_batches=0, endless=True), scripts())
 def test_a_training_that_nobody_stops_is_as_long_as_its_plan(plan: Plan, script: Script) -> None:
     steps = walked(BUILT_IN[0], plan, script)
     end = steps[-1].counters
@@ -96,7 +98,7 @@ def test_a_training_that_nobody_stops_is_as_long_as_its_plan(plan: Plan, script:
         assert spent or end[Counter.EPOCH] == plan.epochs
 
 
-@given(plans(), scripts())
+@given(plans(min_batches=0, endless=True), scripts())
 def test_after_a_stop_only_ends_are_heard_innermost_first(plan: Plan, script: Script) -> None:
     trace = names(walked(BUILT_IN[0], plan, script))
     assert trace.count("stop") <= 1
