@@ -23,7 +23,7 @@ demo: .venv/ready
 	$(BIN)/python examples/digits.py
 
 test: .venv/ready lint types
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint: .venv/ready
 	$(BIN)/ruff check .

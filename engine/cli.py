@@ -86,6 +86,7 @@ def main() -> None:
       stateloop dry-run examples.digits:factory --batches 3
       stateloop source examples.digits:factory
       stateloop fit examples.digits:factory --epochs 5
+      stateloop check examples.digits:factory --runs 20
     """  # noqa: D301  # \b is click's own: keep these lines
 
 
@@ -292,3 +293,7 @@ def _answer(text: str) -> tuple[str, list[int]]:
 def _wrong(what: str, allowed: str, instead: str) -> click.UsageError:
     """Wrong usage, worded as our errors are."""
     return click.UsageError(str(Refused(what, allowed=allowed, instead=instead)))
+
+
+import engine.cli_check  # noqa: E402  # its commands register themselves
+import engine.cli_traces  # noqa: E402, F401  # as above

@@ -33,6 +33,7 @@ class Callback:
     Attributes:
         order: Callbacks with a smaller order come first; equal ones in the order of registration.
         runs_after: Classes of callbacks that come before this one, whatever their order.
+        uses_random: Whether it draws random numbers of torch, Python or NumPy; tests name who does so unsaid.
 
     Example:
         >>> class GrowLR(Callback):
@@ -43,6 +44,7 @@ class Callback:
 
     order: int = 0
     runs_after: tuple[type, ...] = ()
+    uses_random: bool = False
 
 
 @frozen

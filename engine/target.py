@@ -5,7 +5,7 @@ Nothing here imports torch before the user's module does, or an engine is asked 
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +43,27 @@ def load_engine(target: str, app_dir: str) -> "tuple[Engine, FitArguments]":
 def load(target: str, app_dir: str) -> "tuple[Machine | Engine, FitArguments]":
     """What `module:factory` gives; a function is called, an Engine or a Machine is taken as it is."""
     made = _find(target, app_dir)
-    if callable(made):
-        try:
-            inspect.signature(made).bind()
-        except (TypeError, ValueError):
-            raise TargetRefused.of(f"{target} cannot be called without arguments", FACTORY, "wrap it in one") from None
-        made = made()
+    return made_by(_callable(made, target)() if callable(made) else made, target)
+
+
+def load_factory(target: str, app_dir: str) -> Callable[[], object]:
+    """The function itself that `module:factory` names, to be called anew for each run; nothing is made yet."""
+    found = _find(target, app_dir)
+    if callable(found):
+        return _callable(found, target)
+    raise TargetRefused.of(f"{target} is {typed(found)}", FACTORY, "write a function: each run needs a new engine")
+
+
+def _callable(found: Callable[..., object], target: str) -> Callable[[], object]:
+    try:
+        inspect.signature(found).bind()
+    except (TypeError, ValueError):
+        raise TargetRefused.of(f"{target} cannot be called without arguments", FACTORY, "wrap it in one") from None
+    return found
+
+
+def made_by(made: object, target: str) -> "tuple[Machine | Engine, FitArguments]":
+    """What a factory has made, looked at: a Machine, or an Engine with the arguments that go with it."""
     if isinstance(made, Machine):
         return made, {}
     from engine.engine import Engine  # noqa: PLC0415  # it imports torch

@@ -12,3 +12,6 @@ settings.register_profile(
     "nightly", max_examples=3000, stateful_step_count=300, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+# A pytest inside pytest, for the tests of our plugin.
+pytest_plugins = ["pytester"]

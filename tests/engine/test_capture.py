@@ -16,7 +16,7 @@ from engine import Callback, Engine, Outcome, Run
 from engine.capture import SHAPES, WARM
 from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
 from engine.metrics import Metrics
-from engine.testing.described import Script
+from engine.testing.runs.described import Script
 from engine.testing.strategies import plans, scripts
 from states import Event, Guard
 from states.names import name_of

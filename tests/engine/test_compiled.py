@@ -12,12 +12,12 @@ from torch import Tensor, nn, optim
 
 from engine import Action, Engine, Run, loss_from, output_from
 from engine.errors import ArgumentRefused
+from engine.testing.runs.described import Script
+from engine.testing.strategies import plans, scripts
 from states import EVALUATION, TRAINING, State
 from states.walk import Plan
 from tests.engine.recording import Heard, answers_by, expected, hearings, hears_everything
-from tests.engine.test_invariants import real_plans
 from tests.engine.tools import batches, hears, refuses, same, small_engine, small_model, weights_of
-from tests.states.strategies import Script, scripts
 
 
 # Torch's own: when its compiler is imported, and when it looks at what the loss is computed from.
@@ -44,7 +44,7 @@ def fresh(compiled: Engine) -> Engine:
     return compiled
 
 
-@given(real_plans(), scripts())
+@given(plans(), scripts())
 def test_what_is_heard_and_what_comes_of_it_is_as_without(compiled: Engine, plan: Plan, chosen: Script) -> None:
     compiled.model.load_state_dict(small_model().state_dict())
     compiled.optimizer.state.clear()

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from engine import PLAIN, Action, Callback, Engine, Run, Trigger
 from engine.errors import CallbackRefused
+from engine.testing.runs.described import Script
+from engine.testing.strategies import plans, scripts
+from engine.testing.walked.extensions import Drawn, insertions
 from states import EVALUATION, TRAINING, Event, Guard, Machine, MachineRefused, State, accepts
 from states.errors import ExtensionRefused
 from states.grammar import TRAINING_ORDER
@@ -17,9 +20,7 @@ from states.names import name_of
 from states.walk import Plan
 from tests.engine.ownloop import WAYS, fitted
 from tests.engine.recording import Heard, Tiny, answers_by, batches, expected, hearings, hears_everything
-from tests.engine.test_invariants import Fault, faulty, raised_by, real_plans
-from tests.states.extensions import Mine, insertions
-from tests.states.strategies import Script
+from tests.engine.test_invariants import Fault, faulty, raised_by
 
 
 LOST = [(State.VALIDATE,), *((guard,) for guard in TRAINING.guards), (Event.FORWARD_BEGIN, Event.FORWARD_END)]
@@ -29,9 +30,9 @@ LOST = [(State.VALIDATE,), *((guard,) for guard in TRAINING.guards), (Event.FORW
 def trainings(draw: st.DrawFn) -> Machine:
     """A training with up to three new states, some of which hold an evaluation, and perhaps without a word."""
     machine = TRAINING
-    for number in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(1, 3))):
         try:
-            machine = draw(insertions(machine, number))(machine)
+            machine = draw(insertions(machine))(machine)
         except (ExtensionRefused, MachineRefused):  # tests/states/test_extend.py looks at these
             continue
     for words in draw(st.lists(st.sampled_from(LOST), max_size=1)):
@@ -42,17 +43,10 @@ def trainings(draw: st.DrawFn) -> Machine:
 @st.composite
 def trained(draw: st.DrawFn) -> tuple[Machine, Plan]:
     """An extended training, and a plan with something to evaluate on where a new state asks for it."""
-    machine, plan = draw(trainings()), draw(real_plans())
-    if any(isinstance(state, Mine) for state in machine.holds):
+    machine, plan = draw(trainings()), draw(plans())
+    if any(isinstance(state, Drawn) for state in machine.holds):
         return machine, evolve(plan, valid_batches=plan.valid_batches or 1)
     return machine, plan if machine.holds else evolve(plan, valid_batches=None)
-
-
-@st.composite
-def scripts(draw: st.DrawFn, machine: Machine) -> Script:
-    """Answers for the guards of a machine, its own ones too."""
-    askings = st.sets(st.integers(0, 5), max_size=4).map(lambda chosen: tuple(sorted(chosen)))
-    return Script(draw(st.dictionaries(st.sampled_from(sorted(map(name_of, words(machine)[1]))), askings, max_size=5)))
 
 
 def words(machine: Machine) -> tuple[list[Enum], list[Enum]]:
@@ -68,7 +62,7 @@ def done(trigger: Enum) -> Callable[[Run], Enum]:
 
 def actions_of(machine: Machine) -> Mapping[Enum, Action]:
     """For each new state that holds nothing, an action that does nothing."""
-    mine = [state for state in machine.states if isinstance(state, Mine) and state not in machine.holds]
+    mine = [state for state in machine.states if isinstance(state, Drawn) and state not in machine.holds]
     reported = {state: machine.rows_from(state)[0].trigger for state in mine}
     return {state: Action(done(trigger), (trigger,)) for state, trigger in reported.items() if trigger}
 
@@ -107,7 +101,7 @@ def test_an_extended_training_is_heard_as_its_table_says_by_whatever_drives_it(
 ) -> None:
     """Invariants 2, 3, 4, 6 and 7: the loop, pytransitions, the stepper and the reference walk, one by one."""
     machine, plan = drawn
-    script = data.draw(scripts(machine))
+    script = data.draw(scripts(machine, max_askings=6))
     said = hearings(expected(plan, script.answers(), machine))
     fit = told(machine, plan, script)
     assert fit.heard == [(hearing.event, hearing.state, hearing.counters) for hearing in said]
@@ -122,10 +116,10 @@ def test_what_an_extended_training_lets_hear_is_legal_and_so_is_what_it_was_befo
 ) -> None:
     """Invariant 1, by the order read off its rows; and, new words left out, by the grammar written for TRAINING."""
     machine, plan = drawn
-    trace = [event for event, *_ in told(machine, plan, data.draw(scripts(machine))).heard]
+    trace = [event for event, *_ in told(machine, plan, data.draw(scripts(machine, max_askings=6))).heard]
     assert machine.order.judge(trace).legal
     assert all(machine.order.judge(trace[:length]).prefix for length in range(len(trace)))
-    if any(isinstance(state, Mine) for state in machine.holds):
+    if any(isinstance(state, Drawn) for state in machine.holds):
         return  # a second validation is no new word, and TRAINING has no place for it
     assume({Event.FORWARD_BEGIN, Event.FORWARD_END} <= {*machine.events})
     assert accepts([event for event in trace if isinstance(event, Event)], TRAINING_ORDER)
@@ -138,7 +132,7 @@ def test_an_extended_training_dies_in_the_one_way(
     """Invariant 8."""
     machine, plan = drawn
     log: list[Heard] = []
-    (events, guards), script = words(machine), data.draw(scripts(machine))
+    (events, guards), script = words(machine), data.draw(scripts(machine, max_askings=6))
     fault = failing(at, where, events, guards)
     ear = hears_everything("first", log, order=-1, events=events)()
     dying = tiny(machine, plan, [ear, fault, answers_by(script.answers(), guards)], checked=checked)
@@ -255,7 +249,7 @@ def test_a_new_state_may_be_anywhere_and_each_way_of_writing_the_training_goes_t
     side: str, at: State, holds: Machine | None
 ) -> None:
     try:
-        machine = TRAINING.insert(Mine.PUT_0, None if holds else Mine.DONE_PUT_0, holds=holds, **{side: at})
+        machine = TRAINING.insert(Drawn.PUT_0, None if holds else Drawn.DONE_PUT_0, holds=holds, **{side: at})
     except (ExtensionRefused, MachineRefused):
         return  # tests/states/test_extend.py looks at these
     plan = Plan(epochs=2, batches=3, valid_batches=1)
@@ -273,7 +267,7 @@ def test_what_is_skipped_or_stopped_in_an_extended_training_is_not_done(
 ) -> None:
     """Invariants 4 and 5: new actions run as often as the table says; ears hear in order; behind a stop come ends."""
     machine, plan = drawn
-    script, log, done_in = data.draw(scripts(machine)), [], []
+    script, log, done_in = data.draw(scripts(machine, max_askings=6)), [], []
     events, guards = words(machine)
     ears = [hears_everything(str(order), log, order=order, events=events)() for order in (1, -1, 0)]
     counting = {
@@ -297,5 +291,5 @@ def test_new_states_that_do_nothing_leave_the_weights_of_the_training_that_they_
     machine, plan = drawn
     assume({*TRAINING.states, *TRAINING.guards} <= {*machine.states, *machine.guards})
     assume(machine.holds == TRAINING.holds)
-    script = data.draw(scripts(TRAINING))
+    script = data.draw(scripts(max_askings=6))
     assert told(machine, plan, script).weights == told(TRAINING, plan, script).weights

@@ -14,30 +14,21 @@ from hypothesis import strategies as st
 from engine import Callback, Outcome
 from engine.drive import follow
 from engine.run import Run
+from engine.testing.runs import described
+from engine.testing.runs.described import ERRORS, Script
+from engine.testing.strategies import faults, plans, scripts
 from states import TRAINING, Counter, Event, Guard, State, Transition
 from states.grammar import TRAINING_ORDER
 from states.names import name_of
 from states.walk import Plan, script
 from tests.engine.recording import Heard, Tiny, answers_by, counters_of, expected, hearings, hears_everything
-from tests.states.strategies import Script, scripts
-
-
-@st.composite
-def real_plans(draw: st.DrawFn) -> Plan:
-    """Plans that a real engine takes: no loader of length 0."""
-    return Plan(
-        epochs=draw(st.integers(0, 4)),
-        batches=draw(st.integers(1, 6)),
-        valid_batches=draw(st.none() | st.integers(1, 3)),
-        max_updates=draw(st.none() | st.integers(1, 6)),
-    )
 
 
 def events(log: list[Heard]) -> list[Enum]:
     return [heard.event for heard in log]
 
 
-@given(real_plans(), scripts(), st.booleans())
+@given(plans(), scripts(), st.booleans())
 def test_what_is_heard_is_what_the_table_says_state_and_counters_too(plan: Plan, chosen: Script, checked: bool) -> None:
     """Invariants 2, 3 and 6: the fast walk and pytransitions give the hearings of the reference walk, one by one."""
     log: list[Heard] = []
@@ -47,7 +38,7 @@ def test_what_is_heard_is_what_the_table_says_state_and_counters_too(plan: Plan,
     assert [(h.event, h.state, h.counters) for h in log] == [(h.event, h.state, h.counters) for h in said]
 
 
-@given(real_plans(), scripts())
+@given(plans(), scripts())
 def test_every_trace_is_legal_and_so_is_every_prefix(plan: Plan, chosen: Script) -> None:
     """Invariant 1, by the grammar that was written by hand."""
     log: list[Heard] = []
@@ -56,7 +47,7 @@ def test_every_trace_is_legal_and_so_is_every_prefix(plan: Plan, chosen: Script)
     assert all(TRAINING_ORDER.judge(events(log)[:length]).prefix for length in range(len(log)))
 
 
-@given(real_plans(), scripts())
+@given(plans(), scripts())
 def test_begins_and_ends_balance_and_counters_only_grow(plan: Plan, chosen: Script) -> None:
     """Invariant 2, counted anew from the trace alone."""
     log: list[Heard] = []
@@ -106,7 +97,7 @@ def seat_order(seats: list[Seat], registered: list[int]) -> list[int]:
     return placed
 
 
-@given(stacks(), st.data(), real_plans(), scripts())
+@given(stacks(), st.data(), plans(), scripts())
 def test_all_hear_an_event_in_the_declared_order_before_any_hears_the_next(
     seats: list[Seat], data: st.DataObject, plan: Plan, chosen: Script
 ) -> None:
@@ -151,7 +142,7 @@ class Watcher(Callback):
         self.moved_without_step |= not same and not self.stepped
 
 
-@given(real_plans(), scripts())
+@given(plans(), scripts())
 def test_a_skipped_thing_is_not_done_and_after_a_stop_nothing_begins(plan: Plan, chosen: Script) -> None:
     """Invariant 5."""
     log: list[Heard] = []
@@ -206,24 +197,14 @@ def raised_by(tiny: Tiny) -> BaseException | None:
     return None
 
 
-ERRORS = [ValueError, KeyboardInterrupt, StopIteration, SystemExit, MemoryError, GeneratorExit]
-
-
-@given(
-    real_plans(),
-    scripts(),
-    st.integers(0, 120),
-    st.sampled_from(ERRORS),
-    st.sampled_from(["event", "guard"]),
-    st.booleans(),
-)
-def test_an_exception_leaves_a_legal_prefix_the_outermost_end_and_a_usable_engine(  # noqa: PLR0917  # what is random
-    plan: Plan, chosen: Script, at: int, kind: type[BaseException], where: str, checked: bool
+@given(plans(), scripts(), faults(where=("event", "guard"), max_at=120), st.booleans())
+def test_an_exception_leaves_a_legal_prefix_the_outermost_end_and_a_usable_engine(
+    plan: Plan, chosen: Script, drawn: described.Fault, checked: bool
 ) -> None:
     """Invariant 8, for callbacks and guards, heard by one before and by one after the callback that fails."""
     log: list[Heard] = []
-    error = kind("on purpose")
-    fault = faulty(at, error, 0, where)
+    error = drawn.error("on purpose")
+    fault = faulty(drawn.at, error, 0, drawn.where)
     ears = [hears_everything("first", log, order=-1)(), hears_everything("last", log, order=1)()]
     tiny = Tiny(plan, [*ears, fault, answers_by(chosen.answers())], checked=checked)
     raised = raised_by(tiny)

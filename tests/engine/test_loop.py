@@ -22,10 +22,10 @@ from engine.link import Linked, ears_of, link
 from engine.listeners import Listener
 from engine.loop import source
 from engine.prepare import Preparation
+from engine.testing.mutation.changes import changes
 from states import EVALUATION, PREDICTION, TRAINING, Count, Counter, Event, Machine, State, Transition, When
 from states.errors import MachineRefused, TriggerRefused
 from tests.engine.tools import Recorder, batches, hears, small_engine
-from tests.states.mutants import mutants
 
 
 Trail = list[object]
@@ -177,7 +177,7 @@ def compare(machine: Machine, script: Script) -> None:
 
 
 def accepted(machine: Machine) -> Iterator[Machine]:
-    for mutant in mutants(machine):
+    for mutant in changes(machine):
         try:
             yield mutant.build()
         except MachineRefused:

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from engine import Engine, OpenRun, Outcome, Refused, Run, State, Trigger
 from engine.errors import BatchRefused, EngineBusy, LoaderRefused, LossRefused, OutOfOrder
+from engine.testing.runs.described import Script
+from engine.testing.strategies import plans, scripts
 from states import TRAINING, Event, Guard, TriggerRefused
 from states.grammar import TRAINING_ORDER
 from states.names import name_of
 from states.walk import Plan
 from tests.engine.ownloop import WAYS, batch, fitted
 from tests.engine.recording import Heard, Tiny, answers_by, counters_of, hears_everything
-from tests.engine.test_invariants import real_plans
 from tests.engine.tools import (
     Recorder,
     answers,
@@ -28,7 +29,6 @@ from tests.engine.tools import (
     still_works,
     weights_of,
 )
-from tests.states.strategies import Script, scripts
 
 
 def told(
@@ -53,19 +53,11 @@ def told(
     return trace, ended, list(map(str, run.stops)), list(map(str, run.skips)), [w.tolist() for w in tiny.weights]
 
 
-def busy() -> st.SearchStrategy[Script]:
-    """Each guard may say yes to some of its first askings."""
-    askings = st.sets(st.integers(0, 3)).map(lambda chosen: tuple(sorted(chosen)))
-    return st.fixed_dictionaries({name_of(guard): askings for guard in Guard}).map(Script)
+# One guard or none is answered; or each may say yes to some of its first askings.
+FEW, BUSY = scripts(max_guards=1, max_askings=6), scripts(max_guards=len(Guard), max_askings=4)
 
 
-def few() -> st.SearchStrategy[Script]:
-    """One guard or none is answered."""
-    askings = st.sets(st.integers(0, 5), min_size=1).map(lambda chosen: tuple(sorted(chosen)))
-    return st.dictionaries(st.sampled_from([name_of(guard) for guard in Guard]), askings, max_size=1).map(Script)
-
-
-@given(real_plans(), few() | scripts() | busy(), st.booleans(), st.sets(st.sampled_from(Event)) | st.just(set(Event)))
+@given(plans(), FEW | scripts() | BUSY, st.booleans(), st.sets(st.sampled_from(Event)) | st.just(set(Event)))
 def test_each_way_of_writing_a_training_leaves_what_fit_leaves(
     plan: Plan, chosen: Script, checked: bool, events: set[Event]
 ) -> None:
@@ -81,7 +73,7 @@ def test_each_guard_says_yes_in_each_way_as_in_fit(guard: Guard, way: str) -> No
     assert told(plan, chosen, WAYS[way], checked=False) == told(plan, chosen, fitted, checked=False)
 
 
-@given(real_plans(), scripts(), st.lists(st.integers(0, 3), max_size=40))
+@given(plans(), scripts(), st.lists(st.integers(0, 3), max_size=40))
 def test_a_run_that_is_interrupted_anywhere_goes_on_as_if_it_had_not_been(
     plan: Plan, chosen: Script, breaks: list[int]
 ) -> None:
@@ -117,7 +109,7 @@ def by_hand(engine: Engine, run: OpenRun) -> None:
             run.report(Trigger.WEIGHTS_MOVED)
 
 
-@given(real_plans(), few() | scripts(), st.lists(st.booleans(), max_size=80))
+@given(plans(), FEW | scripts(), st.lists(st.booleans(), max_size=80))
 def test_what_the_engine_does_and_what_the_loop_reports_may_change_from_state_to_state(
     plan: Plan, chosen: Script, mine: list[bool]
 ) -> None:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from engine import Engine, Outcome, State
 from engine.errors import ArgumentRefused, LoaderRefused
-from engine.testing.described import Script
+from engine.testing.runs.described import Script
 from engine.testing.strategies import plans, scripts
 from states.walk import Plan
 from tests.engine.recording import Heard, Tiny, answers_by, expected, hearings, hears_everything

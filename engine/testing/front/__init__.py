@@ -1,0 +1,1 @@
+"""What do the command and the pytest plugin share and need?  Items, fixtures, claims as text, Ctrl-C."""
