@@ -20,7 +20,7 @@
 #   outputs, dryrun, outcome, errors, suggest    one subject each
 #   notebook    a run as a part of a web page
 #   callbacks/  callbacks that come with the engine
-#   cli         the command `stateloop`; target finds what `module:factory` names; cli_check and cli_traces are for tests
+#   cli         the command `stateloop`; target finds `module:factory`; cli_check and cli_traces are its part for tests
 #   testing/    the ordering kit: tests of one's own callbacks and machines
 #
 # The names below are loaded at first use, so that `python -m engine --help` does not wait for torch.

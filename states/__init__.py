@@ -12,7 +12,7 @@
 #   language    the order of events of any machine, read off its rows; places: where a run may be; order judges a trace
 #   walk        what would happen under a plan
 #   claims      what a user claims of an order
-#   explore     all that may happen, watched: strides says what may happen at a place, following holds a trace against it
+#   explore     all that may happen, watched: strides says what may at a place, following holds a trace against it
 #   trace       a recorded run; verify follows it through a machine (follower, ways), difference compares two
 #   shape       which loops a machine goes round, and where its ways meet
 #   checked     the same rows as a pytransitions machine

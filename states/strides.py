@@ -82,6 +82,8 @@ class Strides:
     faults: bool
     _moves: dict[Place, list[tuple[Transition, Place]]] = field(init=False, factory=dict)
     _deaths: dict[Enum, list[Transition]] = field(init=False, factory=dict)
+    # What was found at a spot; many ways come by it.
+    _found: dict[Spot, tuple[tuple[Stride, Spot | None], ...]] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         """Sort the rows of the deaths by where a run dies."""
@@ -92,8 +94,13 @@ class Strides:
         """The spot of a run at a place where nothing was counted."""
         return place, (ZERO,) if self.plan else ()
 
-    def at(self, spot: Spot) -> Iterator[tuple[Stride, Spot | None]]:
+    def at(self, spot: Spot) -> tuple[tuple[Stride, Spot | None], ...]:
         """Each thing that may happen at a spot, and the spot behind it: none, where the run has died."""
+        if spot not in self._found:
+            self._found[spot] = tuple(self._find(spot))
+        return self._found[spot]
+
+    def _find(self, spot: Spot) -> Iterator[tuple[Stride, Spot | None]]:
         place, counters = spot
         if place not in self._moves:
             self._moves[place] = list(moves(place))

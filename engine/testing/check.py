@@ -10,7 +10,7 @@ from engine.target import made_by
 from engine.testing.ordered import ClaimBroken, Verdict, answering, walked
 from engine.testing.pairs.commute import try_orders
 from engine.testing.report import OrderBroken, Report, Runs
-from engine.testing.runs.cases import Case
+from engine.testing.runs.cases import Case, Way
 from engine.testing.runs.judges import INVARIANTS
 from engine.testing.runs.search import Progress, Search, judged, simplest
 from engine.testing.runs.standard import Standard, standard_of
@@ -99,7 +99,7 @@ def report_of(
         standard.subject.name,
         machine.name,
         standard.whose,
-        replayed(machine, monitors),
+        replayed(machine, monitors, ways=[Way.FIT]),
         proofs,
         try_orders(factory),
         _with_claims(seen, factory, [proof.claim for proof in proofs if proof.counter is not None], progress),

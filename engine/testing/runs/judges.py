@@ -51,7 +51,7 @@ def _legal(trial: Trial) -> Objection | None:
 
 
 def _tabled(trial: Trial) -> Objection | None:
-    followed = follow(trial.strides, trial.seen.heard)
+    followed = follow(trial.standard.strides(trial.case.plan), trial.seen.heard)
     if followed.at is None:
         ended = followed.over or not trial.seen.heard
         return None if ended else Objection("the run ends where the table goes on", None, _named(followed.allowed))

@@ -13,6 +13,7 @@ from states.claims import Claim
 from states.explore import heard_in
 from states.grammar import TRAINING_ORDER
 from states.order import Order
+from states.strides import Strides
 from states.walk import Plan
 
 
@@ -34,8 +35,14 @@ class Standard:
     independent: bool
     claims: Mapping[Claim, Order] = field(factory=dict)
 
+    # All that may happen under a plan.
+    _strides: dict[Plan, Strides] = field(init=False, factory=dict)
     # Runs of the plan alone, for comparison.
     _plain: dict[Case, Observed] = field(init=False, factory=dict)
+
+    def strides(self, plan: Plan) -> Strides:
+        """All that may happen under a plan."""
+        return self._strides.setdefault(plan, Strides(self.subject.machine, plan, None, faults=True))
 
     def plain(self, case: Case) -> Observed:
         """A run of the same plan, callbacks and turns, where no guard is made to say yes and nothing is raised."""

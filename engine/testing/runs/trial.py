@@ -9,7 +9,6 @@ from engine.testing.runs.cases import Case, Way
 from engine.testing.runs.observed import Observed
 from engine.testing.runs.observer import Observer
 from engine.testing.runs.standard import Standard
-from states.strides import Strides
 
 
 @define(eq=False, slots=False)
@@ -30,11 +29,6 @@ class Trial:
     def case(self) -> Case:
         """What the run was given."""
         return self.seen.case
-
-    @cached_property
-    def strides(self) -> Strides:
-        """All that may happen under its plan."""
-        return Strides(self.standard.subject.machine, self.case.plan, None, faults=self.seen.raised is not None)
 
     @cached_property
     def fitted(self) -> Observed:

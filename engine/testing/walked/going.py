@@ -41,6 +41,7 @@ class Going:
     machine: Machine
     how: Way
     engine: Engine = field(init=False)
+    strides: Strides = field(init=False)
     # For each machine, how far from the end each report leads, where all guards say no.
     homeward: Mapping[Machine, Mapping[tuple[Enum, Enum | None], int]] = field(init=False)
     # Of the way that is gone: what is still to be reported and answered.
@@ -69,6 +70,7 @@ class Going:
         both = [first, second]
         self.engine = Engine(model, None, optimizer, both, machine=self.machine, actions=self._actions(), metrics=None)
         self.engine.checked = self.how is Way.CHECKED
+        self.strides = Strides(self.machine, None, None, faults=True)
 
     def go(self, way: tuple[Stride, ...]) -> str:
         """Go a way, and on to the end; say what was otherwise, if anything was."""
@@ -198,7 +200,7 @@ class Going:
         return self._counted_otherwise()
 
     def _counted_otherwise(self) -> str:
-        followed = follow(Strides(self.machine, None, None, faults=True), self.heard, counted=True)
+        followed = follow(self.strides, self.heard, counted=True)
         if followed.at is not None:
             allowed = ", ".join(map(_said, followed.allowed))
             return f"{_said(self.heard[followed.at])} is heard, and the table has {allowed}"
