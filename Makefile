@@ -17,7 +17,7 @@ BIN := .venv/bin
 		--editable ".[peers]" --group dev
 	touch $@
 
-.PHONY: demo test lint types bench peers docs clean
+.PHONY: demo test lint types bench hunt peers docs clean
 
 demo: .venv/ready
 	$(BIN)/python examples/digits.py
@@ -37,6 +37,12 @@ peers: .venv-peers/ready
 # With the other libraries where `make peers` has installed them; without, the table says which are missing.
 bench: $(if $(wildcard .venv-peers/ready),.venv-peers,.venv)/ready
 	$(<D)/bin/python -m tests.bench
+
+# Longer than a test may be: ten thousand runs that must not be called wrong, every mutant, Hypothesis at its most.
+hunt: .venv/ready
+	$(BIN)/python -m tests.hunt --save
+	MUTANTS=10000 $(BIN)/pytest -n auto tests/testing/test_replay.py
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n auto tests/states tests/testing/test_stateful.py tests/testing/test_strategies.py
 
 docs: .venv/ready
 	$(BIN)/python -m tests.docs

@@ -15,13 +15,20 @@ from pathlib import Path
 
 from states import EVALUATION, PREDICTION, TRAINING, State, diagram
 from states.markdown import markdown
-from tests import coming
+from tests import coming, hunt
+from tests.bench import kit
 from tests.bench.results import JSON, read
 from tests.bench.table import summary
 
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("in-your-own-loop", "one-transition-at-a-time", "a-machine-of-your-own", "coming-from")
+PAGES = (
+    "in-your-own-loop",
+    "one-transition-at-a-time",
+    "a-machine-of-your-own",
+    "test-your-callbacks",
+    "coming-from",
+)
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
 _CLIP = Enum("_CLIP", "CLIP CLIPPED CLIP_BEGIN CLIP_END SKIP_CLIP")
 PICTURES = {
@@ -51,6 +58,8 @@ def made_parts() -> Mapping[str, Callable[[], str]]:
         "coming from, others": coming.others,
         "own loop": lambda: f"```diff\n{difference()}\n```",
         "speed": lambda: summary(read(JSON.read_text())),
+        "hunt": lambda: f"{hunt.read()}.",
+        "kit speed": lambda: kit.page(kit.read()),
     }
 
 
@@ -73,7 +82,7 @@ def renewed(text: str) -> str:
     """A document with all its made parts made anew."""
     parts = made_parts()
     text = _MADE.sub(lambda match: f"{match[1]}\n{parts[match[2]]()}\n\n{match[3]}", text)
-    namespace: dict[str, object] = {"__name__": "readme"}
+    namespace: dict[str, object] = {"__name__": "train"}
     return _CODE.sub(lambda match: _printed(match, namespace), text)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.testing.check import check_case as check_case
     from engine.testing.check import check_order as check_order
     from engine.testing.check import order_of as order_of
+    from engine.testing.check import report_of as report_of
     from engine.testing.left.leaks import judge_leaks as judge_leaks
     from engine.testing.mutation.mutants import mutants_of as mutants_of
     from engine.testing.mutation.mutate import mutated as mutated
@@ -83,6 +84,7 @@ _HOMES = {
     "plans": "engine.testing.strategies",
     "read": "states.trace",
     "record": "engine.testing.tracing",
+    "report_of": "engine.testing.check",
     "replayed": "engine.testing.walked.replay",
     "scripts": "engine.testing.strategies",
     "stacks": "engine.testing.strategies",

@@ -36,6 +36,11 @@ class Finding:
     stack: tuple[str, ...]
     factory: str
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is about: the invariant, the callback, and the word that it was called for."""
+        return self.invariant.name, self.objection.who, self.objection.word
+
     def __str__(self) -> str:
         stack = f"stack    {', '.join(self.stack) or 'no callbacks'}"
         legal = self.objection.allowed

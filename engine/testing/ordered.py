@@ -34,11 +34,9 @@ class Verdict:
     runs: int = 0
 
     def __str__(self) -> str:
-        where = (
-            "whatever guards answer" if self.among is None else f"with a yes of {', '.join(self.among) or 'no guard'}"
-        )
+        guards = "every guard" if self.among is None else ", ".join(self.among) or "no guard"
         if self.counter is None:
-            return f"{self.claim.code}: proved over {self.states} states, {where}, whatever raises"
+            return f"{self.claim.code}: proved over {self.states} states, for any fault and any answer of {guards}"
         return f"{self.claim.code}: held in {self.runs} runs, not proved: {told(self.counter)}"
 
 

@@ -34,7 +34,7 @@ class Runs:
         random: How many random runs, those of shrinking left out.
         seed: The seed that gives the same runs again.
         names: The names of the invariants that were judged in all of them.
-        findings: At most one for each invariant.
+        findings: For each invariant one, or a few that are about different callbacks.
     """
 
     simple: int
@@ -89,13 +89,17 @@ class Report:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        numbers = {finding.invariant.name: number for number, finding in enumerate(self.runs.findings, 1)}
+        numbers: dict[str, list[str]] = {}
+        for number, finding in enumerate(self.runs.findings, 1):
+            numbers.setdefault(finding.invariant.name, []).append(str(number))
         yield f"{self.subject}, a {self.machine}; the order is judged by {self.whose}"
         yield _verdict("machine", f"{self.walked.counted}", self.machine_broken and "FAILS")
         for proof in self.proofs:
             yield _verdict("claim", str(proof), "" if proof.counter is None else "not proved")
         for name in self.runs.names:
-            yield _verdict(name, INVARIANTS[name].sentence, f"FAILS ({numbers[name]})" if name in numbers else "")
+            yield _verdict(
+                name, INVARIANTS[name].sentence, f"FAILS ({', '.join(numbers[name])})" if name in numbers else ""
+            )
         tried = f"two callbacks at one place do not mind which comes first ({len(self.orders.pairs)} pairs)"
         fails = "FAILS" if self.orders.conflicts else "not tried" if self.orders.raises else ""
         yield _verdict("commute", tried, fails)
@@ -106,4 +110,4 @@ class Report:
 
 
 def _verdict(name: str, sentence: str, fails: str = "") -> str:
-    return f"  {fails or 'holds':<10} {name:<10} {sentence}"
+    return f"  {fails or 'holds':<15} {name:<10} {sentence}"

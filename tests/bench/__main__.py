@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from tests.bench import page, picture
+from tests.bench import kit, page, picture
 from tests.bench.contenders import PEERS, installed
 from tests.bench.fake import dispatch, memory
 from tests.bench.faster import gain_line, gains
@@ -24,6 +24,7 @@ USAGE = """%(prog)s [workload ...] [--rounds N] [--own] [--save]    four to five
        %(prog)s memory [N]    what N batches of fake work leave behind (1_000_000)
        %(prog)s startup       what importing the engine adds to importing torch
        %(prog)s faster        what compile=True and fused steps gain; it compiles for a minute
+       %(prog)s kit [--save]  how fast the ordering kit tests
        %(prog)s draw          make docs/speed.md and docs/speed.svg anew from docs/speed.json"""
 
 
@@ -37,6 +38,11 @@ def main(arguments: list[str]) -> None:
         case ["faster"]:
             for gain in gains():
                 print(gain_line(gain), flush=True)
+        case ["kit", *rest] if rest in ([], ["--save"]):
+            found = kit.measured()
+            print(kit.table(found))
+            if rest:
+                kit.save(found)
         case ["draw"]:
             draw(read(JSON.read_text()))
         case _:

@@ -158,3 +158,11 @@ def save(kit: Kit, path: Path = JSON) -> None:
 def read(path: Path = JSON) -> Kit:
     """The reverse of `save`."""
     return Kit(**json.loads(path.read_text()))
+
+
+def page(kit: Kit) -> str:
+    """What the documentation says of it."""
+    return (
+        f"{table(kit)}\n\nThe check judged {kit.runs} runs, and made as many more to compare with. All is CPU time of "
+        "one core, on the machine of [speed.md](speed.md); `python -m tests.bench kit` measures it anew."
+    )

@@ -29,12 +29,14 @@ class Objection:
         at: The index of the event at which it shows, if there is one.
         allowed: What was legal there.
         who: The callback that it is about, if there is one.
+        word: The event or guard that it was called for.
     """
 
     what: str
     at: int | None = None
     allowed: tuple[str, ...] = ()
     who: str = ""
+    word: str = ""
 
 
 Judge = Callable[[Trial], Objection | None]
@@ -146,7 +148,8 @@ def _unfailing(trial: Trial) -> Objection | None:
         return None
     dying = ", while the run was dying" if "exception" in trial.seen.trace[: call.at] else ""
     at = call.at - 1 if call.at else None
-    return Objection(f"{call.who} raises {_raised(call.raised)} in {name_of(call.word)}{dying}", at, who=call.who)
+    word = name_of(call.word)
+    return Objection(f"{call.who} raises {_raised(call.raised)} in {word}{dying}", at, who=call.who, word=word)
 
 
 def _raised(error: BaseException | None) -> str:
@@ -222,17 +225,25 @@ def _claimed(trial: Trial) -> Objection | None:
 
 @frozen
 class Invariant:
-    """Something that holds of every run, with the judge who looks at it."""
+    """Something that holds of every run, with the judge who looks at it.
+
+    Attributes:
+        name: What it is called.
+        sentence: What holds.
+        judge: Who looks at it.
+        most: How many findings against it are told: of callbacks that fail, one for each place where one does.
+    """
 
     name: str
     sentence: str
     judge: Judge = field(repr=False)
+    most: int = 1
 
 
 INVARIANTS: Mapping[str, Invariant] = {
     one.name: one
     for one in (
-        Invariant("callbacks", "no callback fails by itself, whatever guards answer and whatever dies", _unfailing),
+        Invariant("callbacks", "no callback fails by itself, whatever guards answer and whatever dies", _unfailing, 3),
         Invariant("order", "every trace is legal, and so is each prefix", _legal),
         Invariant("table", "state and counters at each event are those of the table", _tabled),
         Invariant("turns", "all hear an event in the declared order, once, before any hears the next", _in_turn),

@@ -26,19 +26,19 @@ ROUNDS = 3
 
 @define(eq=False)
 class Search:
-    """Looks for one finding against each invariant.
+    """Looks for the findings against each invariant.
 
     Attributes:
         standard: What the runs are judged by.
-        open: The invariants that nothing was found against.
+        invariants: Those that are looked at.
         progress: Called after each run.
-        found: What was found, by the name of the invariant.
+        found: What was found, by the name of the invariant, the callback and the word that it was called for.
     """
 
     standard: Standard
-    open: list[Invariant]
+    invariants: list[Invariant]
     progress: Progress
-    found: dict[str, Finding] = field(init=False, factory=dict)
+    found: dict[tuple[str, str, str], Finding] = field(init=False, factory=dict)
     _done: int = field(init=False, default=0)
 
     def simple(self, *, forced: bool) -> int:
@@ -47,6 +47,12 @@ class Search:
             if self.open:
                 self._keep(self._judged(case))
         return self._done
+
+    @property
+    def open(self) -> list[Invariant]:
+        """The invariants against which more may be found."""
+        found = [name for name, _, _ in self.found]
+        return [one for one in self.invariants if found.count(one.name) < one.most]
 
     def random(self, runs: int, chance: int, *, forced: bool) -> None:
         """Try so many random cases; look again with the rest where some fail."""
@@ -68,12 +74,11 @@ class Search:
     def _judged(self, case: Case) -> list[Finding]:
         self._done += 1
         self.progress(self._done)
-        return judged(trial(self.standard, case), self.open)
+        return [one for one in judged(trial(self.standard, case), self.open) if one.key not in self.found]
 
     def _keep(self, findings: list[Finding]) -> None:
         for finding in findings:
-            self.found.setdefault(finding.invariant.name, finding)
-        self.open = [one for one in self.open if one.name not in self.found]
+            self.found.setdefault(finding.key, finding)
 
 
 class _Fails(Exception):
