@@ -52,13 +52,15 @@ def verify(trace: Path, target: str | None, app_dir: str) -> None:
     sys.exit(0 if found else 1)
 
 
-@main.command(epilog=CODES.format(yes="they tell the same", no="they part somewhere"))
+@main.command(epilog=CODES.format(yes="they tell the same", no="they part somewhere, or are of two machines"))
 @click.argument("one", type=FILE)
 @click.argument("other", type=FILE)
 @click.option("--context", type=click.IntRange(min=0), default=3, show_default=True, help="Lines around the first.")
 @exit_codes()
 def diff(one: Path, other: Path, context: int) -> None:
     """Show where two recorded traces part: the first line that does not tell the same, whatever time it took.
+
+    Traces of two machines part in any case; what differs in their rows is told first.
 
     \b
     Examples:

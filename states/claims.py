@@ -14,6 +14,8 @@ from states.order import Order
 
 
 EXCEPTION = name_of(Event.EXCEPTION)
+# What an event is between.
+BOTH = 2
 
 
 class ClaimRefused(StateloopError):
@@ -101,6 +103,8 @@ def never(word: Enum | str, *, between: tuple[Enum | str, Enum | str] | None = N
     if between is None:
         name = _name(word)
         return Claim(f"never({name!r})", f"{name} is never heard", (name,), {"ever": At("ever", {name: None})})
+    if isinstance(between, str) or len(between) != BOTH:
+        raise ClaimRefused(f"never was given between={between!r}: two events are needed, from the one to the other")
     name, begin, end = _distinct("never", word, *between)
     outside, inside = At("outside", {begin: "inside"}), At("inside", {end: "outside", EXCEPTION: "outside", name: None})
     return Claim(
@@ -123,7 +127,7 @@ def at_most_once(word: Enum | str, *, within: str | None = None) -> Claim:
         >>> order.judge(["batch_begin", "step_end", "batch_end", "batch_begin", "step_end", "step_end"]).at
         5
     """
-    name = _name(word)
+    name, *_ = (_name(word),) if within is None else _distinct("at_most_once", word, f"{within}_begin")
     anew = {} if within is None else {f"{within}_begin": "none"}
     where, code = ("a run", "") if within is None else (f"one {within}", f", within={within!r}")
     return Claim(

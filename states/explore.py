@@ -197,7 +197,7 @@ class _Explorer:
             for stride, there in strides.at(node.spot):
                 edges.append((node, stride))
                 places = self._watched(node, stride, over=there is None or there[0].over)
-                if there is not None and places is not None and (there, places) not in found:
+                if there is not None and (there, places) not in found:
                     found.add((there, places))
                     queue.append(_Node(there, places, node, stride))
             if len(queue) > MOST:
@@ -206,22 +206,17 @@ class _Explorer:
                 )
         return Explored(strides.plan, len(queue), len(edges), tuple(self.broken.values()), tuple(edges))
 
-    def _watched(self, node: _Node, stride: Stride, *, over: bool) -> tuple[Hashable, ...] | None:
-        """Where the monitors are behind a stride; nothing where one of them is broken: the way ends there."""
-        places = []
-        whole = True
+    def _watched(self, node: _Node, stride: Stride, *, over: bool) -> tuple[Hashable, ...]:
+        """Where the monitors are behind a stride; one that is broken listens no more."""
+        places: list[Hashable] = []
         for (name, monitor), place in zip(self.monitors.items(), node.monitors, strict=True):
-            now, number = _listened(monitor, place, stride)
-            if now is None or (over and not monitor.over(now)):
-                whole = False
-                self._breaks(name, node, stride, number)
+            now, number = (None, 0) if name in self.broken else _listened(monitor, place, stride)
+            if name not in self.broken and (now is None or (over and not monitor.over(now))):
+                way = node.way()
+                self.broken[name] = Broken(name, (*way, stride), sum(len(one.heard) for one in way) + number)
+                now = None
             places.append(now)
-        return tuple(places) if whole else None
-
-    def _breaks(self, name: str, node: _Node, stride: Stride, number: int) -> None:
-        if name not in self.broken:
-            way = node.way()
-            self.broken[name] = Broken(name, (*way, stride), sum(len(one.heard) for one in way) + number)
+        return tuple(places)
 
 
 def _listened(monitor: Monitor, place: Hashable, stride: Stride) -> tuple[Hashable | None, int]:

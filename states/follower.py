@@ -13,8 +13,6 @@ from states.ways import Way, Ways
 
 # How many of the events before a line are named.
 NAMED = 3
-# What a callback may have answered where it comes to such an answer of all: another one may be asked behind it.
-_ANSWERED = {True: (True, False), False: (False,), None: (None, False)}
 # What the callbacks that are called last may see, where another one has failed at the end of a run that was left.
 _LEFT, _FAILED = "left", ("failed", "interrupted")
 
@@ -82,12 +80,13 @@ class Follower:
 
     @property
     def next(self) -> tuple[str, ...]:
-        """What may be heard next, each with the states that it may be heard in; deaths come last."""
+        """Who may be asked next, and what may be heard, with the states that it may be heard in; deaths come last."""
         states: dict[str, dict[str, None]] = {}
         for way in sorted(self.ways.now, key=lambda way: way.ending):
             if (heard := way.heard) is not None:
                 states.setdefault(heard.name, {})[name_of(heard.state)] = None
-        return tuple(f"{event} in {' or '.join(names)}" for event, names in states.items())
+        asked = dict.fromkeys(_asked(line) for way in self.ways.now for line in way.asked())
+        return (*asked, *(f"{event} in {' or '.join(names)}" for event, names in states.items()))
 
     def take(self, line: TraceLine) -> Wrong | None:
         """Take in a line; nothing of it is kept if it is wrong."""
@@ -109,14 +108,14 @@ class Follower:
 
     def _take_answer(self, line: TraceLine) -> Wrong | None:
         asked = [(expected, way) for way in self.ways.now for expected in way.asked()]
-        pairs = [(expected, way) for expected, way in asked if expected.guard == line.guard]
+        turn = line.guard, line.callback
+        pairs = [(expected, way) for expected, way in asked if (expected.guard, expected.callback) == turn]
         if not pairs:
-            guards = tuple(dict.fromkeys(f"{expected.guard} in {expected.state}" for expected, _ in asked))
-            return Wrong(f"{line.guard} is not asked there", f"{line.guard} in {line.state}", guards or self.next)
+            return Wrong(f"{line.callback} is not asked {line.guard} there", _asked(line), self.next)
         kept = _kept(line, pairs)
         if isinstance(kept, Wrong):
             return kept
-        self.ways.go(kept)
+        self.ways.go(way.answer(line.answer) for way in kept)
         self._event = None
         return None
 
@@ -141,6 +140,10 @@ def after(names: Sequence[str]) -> str:
     return f"after {', '.join(names[-NAMED:])}" if names else "at the beginning"
 
 
+def _asked(line: TraceLine) -> str:
+    return f"{line.guard} of {line.callback} in {line.state}"
+
+
 def _not_legal(line: TraceLine, expected: tuple[str, ...]) -> Wrong:
     return Wrong(f"{line.word} is not legal there", f"{line.word} in {line.state}", expected)
 
@@ -148,18 +151,12 @@ def _not_legal(line: TraceLine, expected: tuple[str, ...]) -> Wrong:
 def _kept(line: TraceLine, pairs: Sequence[_Pair]) -> list[Way] | Wrong:
     """The ways on which a line with this word tells the truth, or the first thing in which it does on none."""
     for told, tell in _TELLS.items():
-        kept = [(expected, way) for expected, way in pairs if _agree(told, line, expected)]
+        kept = [(expected, way) for expected, way in pairs if getattr(line, told) == getattr(expected, told)]
         if not kept:
             legal = tuple(dict.fromkeys(tell(expected, line) for expected, _ in pairs))
             return Wrong(f"wrong {told} at {line.word}", tell(line, pairs[0][0]), legal)
         pairs = kept
     return [way for _, way in pairs if way is not None]
-
-
-def _agree(told: str, line: TraceLine, expected: TraceLine) -> bool:
-    if told == "answer":
-        return line.answer in _ANSWERED[expected.answer]
-    return bool(getattr(line, told) == getattr(expected, told))
 
 
 def _row(line: TraceLine, other: TraceLine) -> str:

@@ -133,6 +133,15 @@ def rows_of(machine: Machine) -> Rows:
     return {each.name: tuple(map(str, each.rows)) for each in (*reversed(machine.within), machine)}
 
 
+def unlike(rows: Rows, others: Rows) -> str:
+    """How the rows of a machine are not those of another: the first row that it has or lacks."""
+    ours, theirs = ([f"{name}: {row}" for name, texts in each.items() for row in texts] for each in (rows, others))
+    more, less = [row for row in ours if row not in theirs], [row for row in theirs if row not in ours]
+    if more or less:
+        return f"has the row {more[0]}" if more else f"lacks the row {less[0]}"
+    return "has the same rows" if dict(rows) == dict(others) else "has its rows in another order"
+
+
 def header(machine: str, rows: Rows) -> str:
     """The first line of a trace, with its line break."""
     return json.dumps({VERSION_KEY: VERSION, "machine": machine, "rows": rows}) + "\n"

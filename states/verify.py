@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 
 from attrs import field, frozen
 
+from states.askings import answering
 from states.follower import Follower, Listener, after
 from states.grammar import Grammar
 from states.machine import Machine
 from states.order import Order
 from states.tables import EVALUATION, PREDICTION
-from states.trace import Trace, TraceLine, TraceRefused, rows_of
+from states.trace import Trace, TraceLine, TraceRefused, rows_of, unlike
 from states.ways import Ways
 
 
@@ -114,11 +115,13 @@ def _follower(trace: Trace, machine: Machine) -> _Begins:
     _check_same(trace, machine)
     machines = {each.name: each for each in (PREDICTION, EVALUATION, *reversed(machine.within), machine)}
     most = 1 + max((value for line in trace.lines for value in line.counters.values()), default=0)
+    who = answering(trace.lines)
 
     def begins(line: TraceLine | None) -> Follower:
         if line is None:
-            return Follower(Ways(machine, 0, most))
-        return Follower(Ways(machines.get(line.machine, machine), line.counters.get("epoch", 0), most))
+            return Follower(Ways(machine, 0, most, {}))
+        known = machines.get(line.machine, machine)
+        return Follower(Ways(known, line.counters.get("epoch", 0), most, who.get(line.run, {})))
 
     return begins
 
@@ -128,14 +131,9 @@ def _check_same(trace: Trace, machine: Machine) -> None:
     known = rows_of(machine)
     if (trace.machine, dict(trace.rows)) == (machine.name, dict(known)):
         return
-    ours, theirs = ([f"{name}: {row}" for name, rows in each.items() for row in rows] for each in (known, trace.rows))
-    gone, new = [row for row in theirs if row not in ours], [row for row in ours if row not in theirs]
-    why = (
-        f"it has the row {gone[0]}" if gone else f"it lacks the row {new[0]}" if new else "its rows are not ordered so"
-    )
     called = "another one" if trace.machine == machine.name else f"the machine {trace.machine!r}"
     raise TraceRefused(
-        f"{trace.name} was recorded from {called}, not from {machine.name!r}: {why}",
+        f"{trace.name} was recorded from {called}, not from {machine.name!r}: it {unlike(trace.rows, known)}",
         allowed="the machine that it was recorded from",
         instead="name that machine; or judge the order of events alone: verify(trace, machine.order)",
     )

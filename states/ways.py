@@ -3,7 +3,8 @@
 # Theory of operation
 #
 # Who only reads a trace does not know which rows were taken without a sound.  So all ways that fit are kept: each is a
-# stride (see `strides`) and how many of its events were heard.  A line keeps the ways that show what it says.
+# stride (see `strides`), a way in which its guards are asked (see `askings`), and how much of both has come.  A line
+# keeps the ways that show what it says.
 #
 # Beside the strides of the table, a run may end where it stands between two of them: it dies of the code around it, or
 # is left.  And a state that holds a machine may report without it, where the user's own code does its work.
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from attrs import define, evolve, field, frozen
 
+from states.askings import Answering, Asking, askings, offered
 from states.machine import Machine
 from states.names import Counter, Trigger, name_of
 from states.places import Place, begun
@@ -33,23 +35,42 @@ class Way:
         spot: Where the run was before.
         stride: What may be going on.
         there: Where the run is behind it; nowhere, where it has ended.
+        asking: Who is asked before its row is chosen.
         done: How many of its events were heard.
+        turn: How many of the turns of the asking are over.
     """
 
     spot: Spot
     stride: Stride
     there: Spot | None
+    asking: Asking
     done: int = 0
+    turn: int = 0
 
     @property
     def heard(self) -> Heard | None:
-        """The event that is heard next, if one is still to come."""
-        return self.stride.heard[self.done] if self.done < len(self.stride.heard) else None
+        """The event that is heard next, if one is to come before anybody is asked."""
+        return self.stride.heard[self.done] if self.done < len(self.stride.heard) and not self.waits else None
+
+    @property
+    def asks(self) -> bool:
+        """Whether this is the moment in which guards are asked."""
+        return self.done == len(self.stride.row.first)
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody has to be asked before anything else."""
+        return self.asks and self.turn < self.asking.needed
+
+    @property
+    def past(self) -> bool:
+        """Whether all of it was heard, and everyone asked."""
+        return self.done == len(self.stride.heard) and not self.waits
 
     @property
     def over(self) -> bool:
         """Whether the run may have ended behind this."""
-        return self.heard is None and (self.there is None or self.there[0].over)
+        return self.past and (self.there is None or self.there[0].over)
 
     @property
     def ending(self) -> bool:
@@ -68,6 +89,10 @@ class Way:
         """The same, when the next event was heard."""
         return evolve(self, done=self.done + 1)
 
+    def answer(self, answer: bool | None) -> "Way":
+        """The same, when the next turn was taken: behind a yes, and what is raised, nobody is asked."""
+        return evolve(self, turn=self.turn + 1 if answer is False else len(self.asking.turns))
+
     def event(self, heard: Heard) -> TraceLine:
         """The line of the event that is heard next."""
         return TraceLine(
@@ -80,19 +105,18 @@ class Way:
         )
 
     def asked(self) -> Iterator[TraceLine]:
-        """The lines of the guards that may be asked now, with the answers that lead this way."""
-        place, row = self.spot[0], self.stride.row
-        raises = self.stride.raises
-        raising = [(raises, None)] if raises is not None and raises in place.machine.guards else []
-        if self.done != len(row.first) or not (self.stride.asked or raising):
+        """The lines in which the next turn may be taken, if anybody may be asked now: one for each answer."""
+        if not self.asks or self.turn >= len(self.asking.turns):
             return
-        _, now = hearings(place, evolve(row, heard=()), self.spot[1])
-        for guard, answer in (*self.stride.asked, *raising):
+        place = self.spot[0]
+        _, now = hearings(place, evolve(self.stride.row, heard=()), self.spot[1])
+        guard, callback, answers = self.asking.turns[self.turn]
+        for answer in answers:
             yield TraceLine(
                 machine=place.machine.name,
-                depth=self.stride.depth,
+                depth=len(place.frames) - 1,
                 guard=name_of(guard),
-                callback="",
+                callback=callback,
                 state=name_of(place.state),
                 counters=counters(now[-1]),
                 answer=answer,
@@ -107,11 +131,13 @@ class Ways:
         machine: The machine.
         epoch: Where the run's epochs start.
         most: No counter of the trace is larger; beyond it, numbers need not be told apart.
+        who: Who answers which guard.
     """
 
     machine: Machine
     epoch: int
     most: int
+    who: Answering
     _strides: Strides = field(init=False)
     _now: list[Way] = field(init=False)
 
@@ -140,8 +166,8 @@ class Ways:
         """These, and all that may begin at these spots, and behind what is silent there."""
         closed, seen = list(ways), set(spots)
         for spot in spots:
-            begun_here = [Way(spot, stride, there) for stride, there in self._strides.at(spot)]
-            closed += begun_here + [Way(spot, stride, None) for stride in self._ends(spot)]
+            begun_here = [*self._begun(spot)]
+            closed += [*begun_here, *self._ends(spot)]
             new = [there for way in begun_here for there in self._behind(way) if there not in seen]
             spots.extend(new)
             seen.update(new)
@@ -149,7 +175,7 @@ class Ways:
 
     def _behind(self, way: Way) -> list[Spot]:
         """Where the run is behind a way of which all was heard; in two more ways, if that is in a held machine."""
-        if way.heard is not None or way.there is None:
+        if way.there is None or not way.past:
             return []
         (place, counts), outer = way.there, len(way.spot[0].frames)
         spots = [(place, tuple(tuple(min(number, self.most) for number in each) for each in counts))]
@@ -158,10 +184,17 @@ class Ways:
             spots += [(Place((*around, evolve(holding, held=told))), counts[:outer]) for told in _TOLD]
         return spots
 
-    def _ends(self, spot: Spot) -> Iterator[Stride]:
+    def _begun(self, spot: Spot) -> Iterator[Way]:
+        """All that the table lets begin at a spot."""
+        for stride, there in self._strides.at(spot):
+            for asking in askings(spot[0], stride, self.who):
+                yield Way(spot, stride, there, asking)
+
+    def _ends(self, spot: Spot) -> Iterator[Way]:
         """How a run ends where it stands: a death of the code around it, or left by that code."""
         (outer, *inner), counts = spot[0].frames, spot[1]
         for row in (*outer.machine.deaths, *(() if inner else outer.machine.departures)):
             if row.source is outer.state:
                 heard = tuple(Heard(name_of(event), row.dest, 0, counts[0]) for event in row.heard)
-                yield Stride(row, (), heard, 0, death=row)
+                for asking in (Asking((), 0), *offered(spot[0], self.who)):
+                    yield Way(spot, Stride(row, (), heard, 0, death=row), None, asking)

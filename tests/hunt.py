@@ -105,7 +105,8 @@ def hunt(runs: int, seed: int) -> Hunt:
         seen = look_at(standard, names, runs=each, seed=seed)
         found += [f"{name}: {finding}" for finding in seen.findings]
         found += [f"{name}: {conflict}" for conflict in try_orders(factory).conflicts]
-        print(f"{name}: {seen.simple} simple cases, {each} random runs, {len(seen.findings)} findings", flush=True)
+        print(f"{name}: {seen.simple} simple cases, {each} random runs, {len(seen.findings)} findings")
+        print(*seen.findings, sep="\n\n", flush=True)
     return Hunt(runs, seed, tuple(SUBJECTS), tuple(found), process_time() - begun)
 
 
@@ -119,7 +120,7 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(1)
     numbers = [int(argument) for argument in arguments if argument.isdecimal()]
     result = hunt(numbers[0] if numbers else RUNS, randrange(2**32))  # noqa: S311  # no secret
-    print(result, *result.findings, sep="\n\n")
+    print(result, f"seed {result.seed}", sep="\n")
     if "--save" in arguments:
         JSON.write_text(json.dumps(asdict(result), indent=1) + "\n")
     return bool(result.findings)

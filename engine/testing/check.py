@@ -6,7 +6,9 @@ from random import randrange
 from attrs import evolve
 
 from engine.engine import Engine
+from engine.errors import ArgumentRefused
 from engine.target import made_by
+from engine.testing.front.interrupts import stoppable
 from engine.testing.ordered import ClaimBroken, Verdict, answering, walked
 from engine.testing.pairs.commute import try_orders
 from engine.testing.report import OrderBroken, Report, Runs
@@ -61,6 +63,7 @@ def check_order(
           stack    Metrics, Last
         ...
     """
+    __tracebackhide__ = True  # pytest shows what was found, and not where the kit raised it
     report = report_of(factory, *claims, runs=runs, seed=seed, grammar=grammar)
     report.refuse()
     return report
@@ -72,7 +75,9 @@ def check_case(factory: Factory, case: Case, *claims: Claim, grammar: Grammar | 
     Raises:
         OrderBroken: an invariant does not hold.
     """
+    __tracebackhide__ = True
     standard = standard_of(Subject(factory), claims, grammar)
+    case.check(standard.subject.machine, len(standard.subject.names) - 1)
     if findings := judged(trial(standard, case), INVARIANTS.values()):
         raise OrderBroken(findings)
 
@@ -89,8 +94,12 @@ def report_of(
 
     *progress* is called after each run with how many there were.
     """
-    standard = standard_of(Subject(factory), claims, grammar)
-    machine = standard.subject.machine
+    with stoppable(progress) as told:
+        return _report(standard_of(Subject(factory), claims, grammar), claims, runs, seed, told)
+
+
+def _report(standard: Standard, claims: Collection[Claim], runs: int, seed: int | None, progress: Progress) -> Report:
+    machine, factory = standard.subject.machine, standard.subject.factory
     monitors: Mapping[str, Monitor] = {standard.whose: Listening(standard.order)} if standard.independent else {}
     among = answering(standard.subject.make()[0])
     proofs = tuple(walked(machine, claim, among) for claim in claims)
@@ -178,6 +187,9 @@ def order_of(
               fetch batch_ready -> batch: batch_begin
             > batch [skip_batch] -> epoch: batch_end
     """
+    __tracebackhide__ = True
+    if not claims:
+        raise ArgumentRefused("order_of was given no claim", allowed="claims", instead='write before("a", "b"), say')
     made = target if isinstance(target, Machine | Engine) else made_by(target(), "the factory")[0]
     machine, among = (made, None) if isinstance(made, Machine) else (made.machine, answering(made))
     verdicts = [walked(machine, claim, among) for claim in claims]
@@ -187,7 +199,8 @@ def order_of(
     if isinstance(target, Machine | Engine) or isinstance(made, Machine):
         raise ClaimBroken(unproved[0])
     standard = standard_of(Subject(target), [one.claim for one in unproved], None)
-    seen = look_at(standard, ["claims"], runs=runs, seed=seed, forced=False)
+    with stoppable() as progress:
+        seen = look_at(standard, ["claims"], runs=runs, seed=seed, forced=False, progress=progress)
     if seen.findings:
         raise OrderBroken(seen.findings)
     return tuple(evolve(one, runs=seen.simple + seen.random if one.counter else 0) for one in verdicts)

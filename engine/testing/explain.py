@@ -11,9 +11,11 @@ from states.names import name_of
 from states.strides import Heard
 
 
-# So many events are shown before the one that is marked, and behind it.
-BEFORE, BEHIND = 12, 2
-HEAD = ("", "event", "state", "epoch", "batch", "update", "callbacks")
+# So many events are shown before the one that is marked, and behind it; a few more are shown, rather than left out.
+BEFORE, BEHIND, FEW = 12, 2, 8
+# What claims are made of.
+KIT = ("at_most_once", "before", "each", "never")
+HEAD = (" ", "event", "state", "epoch", "batch", "update", "callbacks")
 
 
 @frozen(eq=False)
@@ -27,6 +29,9 @@ class Finding:
         seen: The run.
         stack: Its callbacks, in the order in which they are called.
         factory: Who is tested, as `module:factory`.
+        claims: What was claimed, as it is written.
+        given: Whether the grammar was the user's.
+        absent: The callbacks that it does not need.
     """
 
     invariant: Invariant
@@ -35,6 +40,9 @@ class Finding:
     seen: Observed
     stack: tuple[str, ...]
     factory: str
+    claims: tuple[str, ...] = ()
+    given: bool = False
+    absent: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -49,17 +57,17 @@ class Finding:
         return "\n".join([*lines, "", "  to see it again:", *_indented(self.program, 4)])
 
     def _table(self) -> Iterator[str]:
-        marked = self.objection.at
-        last = len(self.seen.heard) - 1 if marked is None else marked
-        first = max(0, last - BEFORE)
-        shown = list(enumerate(self.seen.heard))[first : last + BEHIND + 1]
-        rows = [HEAD, *(self._row(number, heard, marked) for number, heard in shown)]
+        marked, number = self.objection.at, len(self.seen.heard)
+        last = number - 1 if marked is None else marked
+        first, end = max(0, last - BEFORE), last + BEHIND + 1
+        first, end = 0 if first < FEW else first, number if number - end < FEW else end
+        rows = [HEAD, *(self._row(at, self.seen.heard[at], marked) for at in range(first, end))]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
         texts = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         yield texts[0]
         yield from ["..."] if first else []
         yield from texts[1:]
-        yield from ["..."] if last + BEHIND + 1 < len(self.seen.heard) else []
+        yield from ["..."] if end < number else []
 
     def _row(self, number: int, heard: Heard, marked: int | None) -> tuple[str, ...]:
         epoch, batch, _, updates, _ = heard.counters
@@ -68,21 +76,32 @@ class Finding:
             (call.who if call.hears else f"{call.who}.{name_of(call.word)}?") + (" raises" if call.raised else "")
             for call in calls
         )
-        mark = ">" if number == marked else ""
+        mark = ">" if number == marked else " "
         event = "  " * heard.depth + heard.name
         return mark, event, name_of(heard.state), str(epoch), str(batch), str(updates), called
 
     @property
     def program(self) -> str:
         """Python that carries the case out again, and raises what was found."""
-        module, _, name = self.factory.partition(":")
-        names = ["Case", "Plan", *(["Script"] if self.case.script.yes else []), *(["Fault"] if self.case.fault else [])]
-        names += ["Way"] if "Way." in self.case.code else []
+        names = {"Case", "Plan", "check_case", *(word for word in KIT if f"{word}(" in " ".join(self.claims))}
+        names |= {word for word in ("Script", "Fault") if f"{word}(" in self.case.code}
+        names |= {"Way"} if "Way." in self.case.code else set()
+        name, found = _imported(self.factory)
+        without = f"# without {', '.join(self.absent)}\n" if self.absent else ""
+        more = "".join(f", {claim}" for claim in self.claims) + (", grammar=..." if self.given else "")
         return (
-            f"from engine.testing import {', '.join(sorted({*names, 'check_case'}))}\n"
-            f"from {module} import {name}\n\n"
-            f"check_case({name}, {self.case.code})"
+            f"from engine.testing import {', '.join(sorted(names))}\n"
+            f"{found}\n\n"
+            f"{without}check_case({name}, {self.case.code}{more})"
         )
+
+
+def _imported(factory: str) -> tuple[str, str]:
+    """What a factory is called in a program, and the line that finds it."""
+    module, _, name = factory.partition(":")
+    if "<" in name or not name:
+        return "factory", f"# factory = {name or 'the factory'} of {module}, which stands inside a function"
+    return name, f"from {module} import {name.partition('.')[0]}"
 
 
 def _indented(text: str, by: int = 2) -> list[str]:

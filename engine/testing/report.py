@@ -82,6 +82,7 @@ class Report:
 
     def refuse(self) -> None:
         """Raise what was found, if anything was."""
+        __tracebackhide__ = True
         if not self.holds:
             raise OrderBroken(self.runs.findings, self.orders.conflicts, self.machine_broken)
 
@@ -100,7 +101,9 @@ class Report:
             yield _verdict(
                 name, INVARIANTS[name].sentence, f"FAILS ({', '.join(numbers[name])})" if name in numbers else ""
             )
-        tried = f"two callbacks at one place do not mind which comes first ({len(self.orders.pairs)} pairs)"
+        number = len(self.orders.pairs)
+        pairs = f"{number} pair{'' if number == 1 else 's'} tried"
+        tried = f"two callbacks in one place do not mind which comes first ({pairs})"
         fails = "FAILS" if self.orders.conflicts else "not tried" if self.orders.raises else ""
         yield _verdict("commute", tried, fails)
         yield f"{self.runs.simple} simple cases, {self.runs.random} random runs, seed {self.runs.seed}"

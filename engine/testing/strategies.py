@@ -202,6 +202,12 @@ def _check_listed(name: str, value: object, allowed: str) -> None:
 
 def _check_maker(make: object) -> None:
     """Refuse what cannot make a callback anew for each run."""
+    if isinstance(make, Sequence):
+        raise ArgumentRefused(
+            f"stacks was given {shown(make)}",
+            allowed="classes of callbacks, one after the other",
+            instead="unpack it: stacks(*these)",
+        )
     try:
         inspect.signature(make).bind()  # type: ignore[arg-type]  # refused here if it cannot be called
     except (TypeError, ValueError):

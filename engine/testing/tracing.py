@@ -32,7 +32,8 @@ def record(engine: Engine, where: Where) -> Iterator[None]:
     Each line is written out at once, so that a process that is killed leaves a trace, too.
 
     Args:
-        engine: The engine.  Of callbacks that are added later only what they do is seen, not when they are called.
+        engine: The engine.  Add its callbacks before: of those that are added later only what they do is seen, not when
+            they are called, and `verify` misses their answers where others answer as well.
         where: A file's name; what was in that file is lost.  Or a file that is open for text; it stays open.
 
     Cost: some fifty microseconds for each line.

@@ -112,7 +112,7 @@ REPLAYED = check.replayed(TRAINING, {})
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is walked once for all tests, and a few simple cases are enough."""
     simple_cases = search.simple_cases
-    monkeypatch.setattr(check, "replayed", lambda machine, monitors: REPLAYED)
+    monkeypatch.setattr(check, "replayed", lambda machine, monitors, *, ways: REPLAYED)
     monkeypatch.setattr(search, "simple_cases", lambda *given, **named: islice(simple_cases(*given, **named), 10))
 
 

@@ -1,12 +1,14 @@
 """Does a check find what is wrong, tell it so that it can be seen again, and keep silent where nothing is?"""
 
 import random
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from engine import Callback, Engine, Run
 from engine.errors import Refused
@@ -78,6 +80,7 @@ Stale raises AttributeError: 'NoneType' object has no attribute 'item' in batch_
     from engine.testing import Case, Plan, Script, check_case
     from stale import factory
 
+    # without Counts
     check_case(factory, Case(Plan(epochs=1, batches=1), Script({'skip_batch': (0,)}), left_out={0}))"""
 
 
@@ -126,7 +129,7 @@ def test_nothing_is_found_where_nothing_is_wrong_and_the_report_says_so() -> Non
     text = str(report)
     assert "the order is judged by the grammar written by hand" in text
     assert "at_most_once('stop'): proved over" in text
-    assert all(f"holds      {name}" in text for name in INVARIANTS if name != "claims")
+    assert all(f"holds           {name}" in text for name in INVARIANTS if name != "claims")
     assert "10 random runs, seed 1" in text
 
 
@@ -214,3 +217,136 @@ def test_a_claim_about_a_machine_is_proved_or_broken_by_a_shortest_way() -> None
     with pytest.raises(ClaimBroken) as broken:
         order_of(TRAINING, never("step_begin", between=("batch_end", "batch_begin")))
     assert "    > settle grads_averaged -> flush: step_begin" in str(broken.value)
+
+
+def test_a_guard_that_moves_weights_is_found_and_who_was_asked_is_said() -> None:
+    class Meddles(Callback):
+        def skip_step(self, run: Run) -> bool:
+            with torch.no_grad():
+                for parameter in run.model.parameters():
+                    parameter.mul_(0.9)
+            return True
+
+    (told,) = found(subject(Meddles), "skips")
+    assert (
+        "weights move between backward_end and batch_end, where no step is taken; asked between the two: Meddles"
+        in told
+    )
+
+
+def test_a_callback_that_moves_weights_while_it_hears_is_let_be() -> None:
+    class Averages(Callback):
+        def on_step_end(self, run: Run) -> None:
+            with torch.no_grad():
+                for parameter in run.model.parameters():
+                    parameter.mul_(0.9)
+
+    assert found(subject(Averages), "skips") == []
+
+
+class StopsInValidation(Callback):
+    def on_validate_batch_end(self, run: Run) -> None:
+        run.stop("enough")
+
+
+class AsksItsLoader(Callback):
+    def on_batch_end(self, run: Run) -> None:
+        self.samples = len(run.loader.dataset)
+
+
+def shuffled(*makers: Callable[[], object]) -> Factory:
+    """As `subject`, with a loader that shuffles."""
+
+    def factory():
+        engine, arguments = subject(*makers)()
+        data = TensorDataset(torch.arange(8.0)[:, None], torch.zeros(8, 1))
+        return engine, {**arguments, "train_loader": DataLoader(data, batch_size=2, shuffle=True)}
+
+    return factory
+
+
+def with_optimizer(make: Callable[..., torch.optim.Optimizer], **arguments: object) -> Factory:
+    """As `subject`, with another optimizer and more arguments of `fit`."""
+
+    def factory():
+        engine, given = subject(Counts)()
+        engine.optimizer = make(engine.model.parameters())
+        return engine, {**given, **arguments}
+
+    return factory
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        subject(StopsInValidation),
+        shuffled(AsksItsLoader),
+        with_optimizer(lambda parameters: torch.optim.SGD(parameters, lr=1e30)),
+        with_optimizer(torch.optim.LBFGS),
+        with_optimizer(lambda parameters: torch.optim.SGD(parameters, lr=0.1), start_epoch=2),
+    ],
+    ids=[
+        "a stop in a validation",
+        "a callback that looks at its loader",
+        "weights that are nan",
+        "LBFGS",
+        "start_epoch",
+    ],
+)
+def test_what_is_unusual_is_not_wrong(factory: Factory) -> None:
+    assert found(factory) == []
+
+
+def test_the_same_batches_are_drawn_from_a_loader_that_shuffles() -> None:
+    one, other = (Subject(shuffled()).train for _ in range(2))
+    assert all(torch.equal(mine, yours) for mine, yours in zip(one[0], other[0], strict=True))
+
+
+def shares(part: str) -> Factory:
+    """A factory that gives one thing again and again."""
+    first, arguments = subject(Counts)()
+    model = first.model
+
+    def factory():
+        if part == "engine":
+            return first, arguments
+        made, _ = subject()()
+        if part == "model":
+            return Engine(model, made.loss_fn, torch.optim.SGD(model.parameters(), lr=0.1)), arguments
+        made.add(first.callbacks[1])
+        return made, arguments
+
+    return factory
+
+
+@pytest.mark.parametrize("part", ["engine", "model", "callback"])
+def test_a_factory_whose_engines_share_something_is_refused(part: str) -> None:
+    with pytest.raises(Refused, match=f"gives the same {part} each time that it is called"):
+        Subject(shares(part))
+
+
+def test_a_program_names_the_claim_and_says_where_a_factory_cannot_be_imported() -> None:
+    with pytest.raises(OrderBroken) as broken:
+        order_of(named(subject(Skips), "skips"), before("step_end", "batch_end"), runs=0)
+    text = str(broken.value)
+    assert "from engine.testing import Case, Plan, before, check_case" in text
+    assert "check_case(factory, Case(Plan(epochs=1, batches=2)), before('step_end', 'batch_end'))" in text
+    told = found(subject(Stale), "callbacks")[0]
+    assert "# factory = subject.<locals>.factory of tests.testing.subjects, which stands inside a function" in told
+
+
+@pytest.mark.parametrize("case", [Case(Plan(), Script({"skip_bacth": [0]})), Case(Plan(), left_out={9})])
+def test_a_case_that_names_what_is_not_there_is_refused(case: Case) -> None:
+    with pytest.raises(Refused, match=r"asks no such guard|names the callback 9 of 1"):
+        check_case(subject(Counts), case)
+
+
+def test_ctrl_c_ends_a_check() -> None:
+    """Though its runs keep whatever is raised in them: here it comes in the middle of one."""
+
+    class Presses(Callback):
+        def on_train_begin(self, run: Run) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        check_order(subject(Presses), runs=0)

@@ -56,7 +56,7 @@ def test_what_holds_is_told_by_invariant(stateloop: Stateloop) -> None:
 def test_what_fails_is_told_with_its_simplest_case_and_again_with_the_same_seed(stateloop: Stateloop) -> None:
     one, other = (stateloop("check", "otherapp:careless", "--runs", "5", "--seed", "7") for _ in range(2))
     assert (one.exit_code, one.stderr) == (1, "")
-    assert "FAILS (1)  callbacks" in one.stdout
+    assert "FAILS (1)       callbacks" in one.stdout
     assert "1. Careless raises AttributeError: 'NoneType' object has no attribute 'item' in batch_end" in one.stdout
     assert "answers  skip_batch: yes at the 1st asking" in one.stdout
     assert "from otherapp import careless" in one.stdout
@@ -80,7 +80,7 @@ def test_a_claim_is_proved_or_broken(stateloop: Stateloop) -> None:
     proved, broken = 'before("loss_end", "backward_begin")', 'each("batch_begin").followed_by("batch_end")'
     result = stateloop("check", "otherapp:factory", "--runs", "1", "--claim", proved, "--claim", broken)
     assert result.exit_code == 1
-    assert "holds      claim      before('loss_end', 'backward_begin'): proved over " in result.stdout
+    assert "holds           claim      before('loss_end', 'backward_begin'): proved over " in result.stdout
     assert "1. each('batch_begin').followed_by('batch_end') does not hold: " in result.stdout
 
 

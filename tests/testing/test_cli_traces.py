@@ -48,7 +48,7 @@ def test_a_verdict_has_three_lines(stateloop: Stateloop, files: Path) -> None:
     assert result.stdout == (
         "bad.jsonl, line 20: step_end is not legal there\n"
         "  heard:  step_end in step, after loss_end, backward_begin, backward_end\n"
-        "  legal:  batch_end in epoch, step_begin in step, exception in failed or interrupted, train_end in left\n"
+        "  legal:  step_begin in step, exception in failed or interrupted, train_end in left\n"
     )
 
 
@@ -130,6 +130,16 @@ def test_where_two_traces_part_is_shown(stateloop: Stateloop, files: Path) -> No
         "> +   19  skip_step: yes  Script    backward       1",
         "  +   20  batch_end                 epoch          0  zero_grad grads_cleared -> epoch: batch_end",
     ]
+
+
+def test_traces_of_two_machines_are_no_two_of_the_same(stateloop: Stateloop, files: Path) -> None:
+    head, *lines = lines_of(files / "one.jsonl")
+    (files / "mine.jsonl").write_text("".join([json.dumps({**json.loads(head), "machine": "mine"}) + "\n", *lines]))
+    result = stateloop("diff", "one.jsonl", "mine.jsonl")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout == (
+        "one.jsonl (-) and mine.jsonl (+) are of another machine: 'training' and 'mine'; the first has the same rows\n"
+    )
 
 
 # Both

@@ -65,6 +65,35 @@ def test_one_that_ends_earlier_parts_where_it_ends(plan: Plan, context: int, dat
         assert len(rows) == min(length, context) + min(len(one.lines) - length, context + 1)
 
 
+@given(plans(max_epochs=2, max_batches=3), st.data())
+def test_traces_of_two_machines_differ_whatever_they_tell(plan: Plan, data: st.DataObject) -> None:
+    one = named(recorded(plan), "one")
+    rows = one.rows["training"]
+    header, words = data.draw(
+        st.sampled_from(
+            [
+                ({"machine": "mine"}, "'training' and 'mine'; the first has the same rows"),
+                (
+                    {"rows": {**one.rows, "training": rows[1:]}},
+                    f"'training'; the first has the row training: {rows[0]}",
+                ),
+                ({"rows": {**one.rows, "mine": ("a -> b",)}}, "'training'; the first lacks the row mine: a -> b"),
+                ({"rows": {**one.rows, "training": rows[::-1]}}, "'training'; the first has its rows in another order"),
+            ]
+        )
+    )
+    other = evolve(one, name="other", **header)
+    found = difference(one, other)
+    assert found is not None
+    assert (found.at, found.told) == (None, ())
+    assert str(found) == f"one (-) and other (+) are of another machine: {words}"
+    shorter = difference(one, evolve(other, lines=one.lines[:-1]))
+    assert shorter is not None
+    assert shorter.at == len(one.lines) - 1
+    assert str(shorter).splitlines()[0] == str(found)
+    assert "part at line" in str(shorter).splitlines()[1]
+
+
 def test_a_guard_that_answers_otherwise_is_shown_with_what_comes_of_it() -> None:
     one, other = named(recorded(SHORT), "one.jsonl"), named(recorded(SHORT, Script({"skip_step": [0]})), "other.jsonl")
     assert str(difference(one, other, context=2)) == PARTED

@@ -17,12 +17,14 @@ from engine.testing.runs.described import Script
 from engine.testing.strategies import plans, scripts
 from engine.testing.tracing import record
 from states import EVALUATION, PREDICTION, TRAINING, Count, Counter, Event, Guard, When
+from states.askings import answering
 from states.grammar import TRAINING_ORDER
 from states.names import name_of
 from states.trace import Trace, TraceLine, TraceRefused, read, rows_of, write
 from states.verify import verify
 from states.walk import Plan
 from tests.engine.ownloop import WAYS, fitted
+from tests.engine.ownloop import batch as whole
 from tests.engine.recording import Heard, Tiny, answers_by, batches, hears_everything
 
 
@@ -389,6 +391,96 @@ def test_a_call_that_comes_twice_is_found(plan: Plan, chosen: Script, data: st.D
     assert verify(evolve(trace, lines=(*trace.lines[: at + 1], *trace.lines[at:])), TRAINING).at == at + 1
 
 
+@st.composite
+def answered(draw: st.DrawFn) -> Trace:
+    """A trace of the events and the answers alone; one or two answer each guard."""
+    scripted = st.builds(lambda chosen: answers_by(chosen.answers()), scripts())
+    callbacks = draw(st.lists(scripted, max_size=1))
+    trace = recorded(draw(plans(max_epochs=2, max_batches=3)), draw(scripts()), callbacks=callbacks)
+    return evolve(trace, lines=tuple(line for line in trace.lines if line.guard or line.callback is None))
+
+
+def judged(trace: Trace, lines: Sequence[TraceLine]) -> int | None:
+    """The line that is found when a trace is changed; it still has to show who answers what, in the same order."""
+    assume(answering(lines) == answering(trace.lines))
+    return verify(evolve(trace, lines=tuple(lines)), TRAINING).at
+
+
+@given(answered(), st.data())
+def test_an_answer_that_was_taken_out_is_missed(trace: Trace, data: st.DataObject) -> None:
+    at = data.draw(st.sampled_from([at for at, line in enumerate(trace.lines) if line.answer is False] or [0]))
+    assume(trace.lines[at].guard)
+    assert judged(trace, [*trace.lines[:at], *trace.lines[at + 1 :]]) == at
+
+
+@given(answered(), st.data())
+def test_an_answer_that_comes_twice_is_found(trace: Trace, data: st.DataObject) -> None:
+    at = data.draw(st.sampled_from([at for at, line in enumerate(trace.lines) if line.guard] or [0]))
+    said = data.draw(st.booleans())
+    assert (
+        judged(trace, [*trace.lines[: at + 1], evolve(trace.lines[at], answer=said), *trace.lines[at + 1 :]]) == at + 1
+    )
+
+
+@given(answered(), st.data())
+def test_answers_out_of_order_are_found(trace: Trace, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(trace.lines) - 2))
+    one, other = trace.lines[at : at + 2]
+    assume(one.guard or other.guard)
+    assert judged(trace, [*trace.lines[:at], other, one, *trace.lines[at + 2 :]]) == at
+
+
+def test_a_row_that_nobody_has_chosen_is_found() -> None:
+    trace = recorded(SHORT, Script({"skip_step": [1]}))
+    at = line_of(trace, guard="skip_step", answer=True)
+    lines = [*trace.lines[:at], evolve(trace.lines[at], answer=False), *trace.lines[at + 1 :]]
+    assert verify(evolve(trace, lines=tuple(lines)), TRAINING).at == at + 1
+
+
+@pytest.mark.parametrize("guards", [["accumulate"], ["accumulate", "skip_step"], ["skip_step"]])
+def test_guards_of_which_no_line_is_left_are_missed(guards: list[str]) -> None:
+    """One asking is missed by what the other askings of the run tell."""
+    trace = recorded(SHORT)
+    first = line_of(trace, guard="accumulate")
+    lines = [line for at, line in enumerate(trace.lines) if at not in (first, first + 1) or line.guard not in guards]
+    assert verify(evolve(trace, lines=tuple(lines)), TRAINING).at == line_of(trace, guard=guards[0])
+
+
+@pytest.mark.parametrize("leave", ["skip", "close", "raise", "go on"])
+def test_a_loop_of_ones_own_may_have_it_otherwise_than_all_who_were_asked(leave: str) -> None:
+    def loop(engine: Engine, plan: Plan) -> None:
+        with engine.start(None, epochs=plan.epochs) as run:
+            for _ in run.each_epoch():
+                for inputs, targets in run.each_batch(batches(3)):
+                    if run.batch_index == 0:
+                        whole(engine, run, inputs, targets)
+                    elif leave == "raise":
+                        raise Planned
+                    elif leave != "go on":
+                        getattr(run, leave)()
+
+    trace = recorded(SHORT, way=loop)
+    assert (found := verify(trace, TRAINING)), found
+
+
+@pytest.mark.parametrize("guard", ["skip_step", "accumulate"])
+def test_where_a_loop_of_ones_own_skips_nobody_is_asked(guard: str) -> None:
+    def loop(engine: Engine, plan: Plan) -> None:
+        with engine.start(None, epochs=plan.epochs) as run:
+            for _ in run.each_epoch():
+                for inputs, targets in run.each_batch(batches(3)):
+                    if run.batch_index == 0:
+                        whole(engine, run, inputs, targets)
+                        continue
+                    run.report(Trigger.OUTPUT_READY, output=engine.model(inputs))
+                    run.report(Trigger.LOSS_READY, loss=engine.loss_fn(run.output, targets))
+                    run.loss.backward()
+                    run.skip(guard)
+
+    trace = recorded(SHORT, way=loop)
+    assert (found := verify(trace, TRAINING)), found
+
+
 @given(plans(max_epochs=2, max_batches=3), st.data())
 def test_after_a_yes_another_row_is_not_legal(plan: Plan, data: st.DataObject) -> None:
     trace = recorded(plan)
@@ -437,7 +529,8 @@ def line_of(trace: Trace, **said: object) -> int:
             {"event": "step_begin"},
             "Ear is called, and step_begin is not heard\n"
             "  heard:  a call of Ear for step_begin, after backward_end, step_begin, step_end\n"
-            "  legal:  calls for step_end, batch_end in epoch, exception in failed or interrupted, train_end in left",
+            "  legal:  calls for step_end, skip_zero_grad of Script in step, batch_end in epoch, "
+            "exception in failed or interrupted",
         ),
         (
             {"event": "step_end", "callback": "Ear"},
@@ -457,9 +550,9 @@ def line_of(trace: Trace, **said: object) -> int:
         (
             {"guard": "skip_step"},
             {"guard": "skip_batch"},
-            "skip_batch is not asked there\n"
-            "  heard:  skip_batch in backward, after loss_end, backward_begin, backward_end\n"
-            "  legal:  accumulate in backward, skip_step in backward",
+            "Script is not asked skip_batch there\n"
+            "  heard:  skip_batch of Script in backward, after loss_end, backward_begin, backward_end\n"
+            "  legal:  skip_step of Script in backward, exception in failed or interrupted",
         ),
         (
             {"guard": "skip_step"},

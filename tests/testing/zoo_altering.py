@@ -8,7 +8,7 @@ from torch import nn
 
 from engine import Callback, Run
 from engine.testing.runs.cases import Case
-from engine.testing.runs.described import Fault, Script
+from engine.testing.runs.described import Fault
 from tests.testing.zoo import NONE, ONE, Animal, Insider
 
 
@@ -68,22 +68,6 @@ class ProbesAndPutsBack(Probes):
         run.model.train()
 
 
-class Freezes(Callback):
-    """Keras #21771: a run that is stopped ends as any other does, and is to be cleaned up as well."""
-
-    def on_train_begin(self, run: Run) -> None:
-        run.model.bias.requires_grad_(False)
-
-    def on_train_end(self, run: Run) -> None:
-        if not run.stopping:
-            run.model.bias.requires_grad_(True)
-
-
-class FreezesAndThaws(Freezes):
-    def on_train_end(self, run: Run) -> None:
-        run.model.bias.requires_grad_(True)
-
-
 class HookCallback(Callback):
     """fastai #3167: an attribute of the callback's is put over one of the model's, here a method."""
 
@@ -128,13 +112,6 @@ ANIMALS = (
     ),
     Animal([MixUp], [MixUpAndBack], LEFT, CTRL_C, "MixUp left model.forward"),
     Animal([Probes], [ProbesAndPutsBack], LEFT, Case(ONE), "left the model in evaluation mode, in batch_end"),
-    Animal(
-        [Freezes],
-        [FreezesAndThaws],
-        LEFT,
-        Case(ONE, Script({"stop_training": [0]})),
-        "Freezes left model.bias.requires_grad as False; it was True, in train_begin",
-    ),
     Animal([HookCallback], [HookCallbackOfItsOwn], LEFT, Case(NONE), "HookCallback left model.modules as a list"),
     Animal([CountsInTheModel], [CountsInItself], LEFT, Case(NONE), BUFFER),
     Animal([AddsOthers], [], LEFT, Case(NONE), "AddsOthers left a callback on the engine"),

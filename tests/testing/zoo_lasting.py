@@ -117,16 +117,10 @@ class HasAList(Callback):
 AGAIN, SECOND = "again", "a second training hears"
 TWO = Case(Plan(epochs=2, batches=1))
 ANIMALS = (
-    Animal(
-        [StopsAfter], [StopsAfterAnew], AGAIN, Case(ONE), f"{SECOND} stop where that of a new engine hears epoch_end"
-    ),
-    Animal(
-        [EarlyStopping], [EarlyStoppingAnew], AGAIN, TWO, f"{SECOND} stop where that of a new engine hears epoch_begin"
-    ),
-    Animal(
-        [WarmsUp], [WarmsUpAnew], AGAIN, Case(ONE), f"{SECOND} step_begin where that of a new engine hears batch_end"
-    ),
-    Animal([Accumulates], [AccumulatesByWindow], AGAIN, Case(ONE), f"{SECOND} step_begin where that of a new engine"),
+    Animal([StopsAfter], [StopsAfterAnew], AGAIN, Case(ONE), f"{SECOND} stop, and that of a new engine epoch_end"),
+    Animal([EarlyStopping], [EarlyStoppingAnew], AGAIN, TWO, f"{SECOND} stop, and that of a new engine epoch_begin"),
+    Animal([WarmsUp], [WarmsUpAnew], AGAIN, Case(ONE), f"{SECOND} step_begin, and that of a new engine batch_end"),
+    Animal([Accumulates], [AccumulatesByWindow], AGAIN, Case(ONE), f"{SECOND} step_begin, and that of a new engine"),
     Animal(
         [OneCycle],
         [OneCycleAnew],

@@ -99,7 +99,6 @@ def take_stock(engine: Engine) -> Stock:
         for name, parameter in module._parameters.items():  # noqa: SLF001  # those of this module alone, by name
             if parameter is not None:
                 added.update(_hooks(parameter, f"{where}.{name}", TENSOR_HOOKS))
-                kept["", f"{where}.{name}.requires_grad", None] = parameter.requires_grad
     for where, optimizer in optimizers_of(engine).items():
         added.update(_hooks(optimizer, where, OPTIMIZER_HOOKS))
         kept.update(_replaced(optimizer, where))

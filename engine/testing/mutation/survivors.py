@@ -1,5 +1,6 @@
 """Which broken machines does a test not notice?  It is run with one fault after the other; what passes says nothing."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 
@@ -15,6 +16,8 @@ from states.errors import shown
 
 # How many times more transitions than without a fault are taken for a run without an end.
 TIMES, MORE = 10, 1000
+# So many that were not noticed are told in full.
+LISTED = 10
 
 Test = Callable[[], object]
 
@@ -49,7 +52,15 @@ class MutationReport:
     def __str__(self) -> str:
         number, every = len(self.noticed), len(self.noticed) + len(self.unnoticed)
         lines = [f"{number} of {every} broken machines were noticed"]
-        lines += ["not noticed:", *(f"  - {one}" for one in self.unnoticed)] if self.unnoticed else []
+        lines += ["not noticed:", *(f"  - {one}" for one in self.unnoticed[:LISTED])] if self.unnoticed else []
+        if rest := self.unnoticed[LISTED:]:
+            families = Counter(one.mutant.family for one in rest)
+            more = ", ".join(f"{family} ({count})" for family, count in families.items())
+            lines.append(f"  and {len(rest)} more: {more}")
+        if self.unnoticed:
+            lines.append(
+                "most are noticed by a test that holds the whole trace against the machine: see `trace`, `order_of`"
+            )
         if self.alike:
             lines.append(f"nothing that anybody could see in {self.runs} runs:")
             lines += [f"  - {one}" for one in self.alike]

@@ -121,7 +121,7 @@ class Trainings:
             marks = Marks(engine, look)
             marks.listen()
             try:
-                engine.fit(**{**arguments, **self.subject.planned(self.plan)})
+                engine.fit(**self.subject.planned(self.plan, arguments))
             except Exception as error:
                 if engine.last_run is None:
                     raise

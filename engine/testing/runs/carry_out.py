@@ -41,7 +41,7 @@ def prepared(subject: Subject, case: Case) -> tuple[Observer, dict[str, Any]]:
     arrange(engine, case)
     observer = Observer(case, engine)
     watch(engine, observer.around)
-    return observer, {**arguments, **subject.planned(case.plan)}
+    return observer, subject.planned(case.plan, arguments)
 
 
 def whose(subject: Subject, case: Case) -> tuple[Leak, ...]:
@@ -63,7 +63,7 @@ def carry_out_again(subject: Subject, observer: Observer) -> Observed:
         fresh, arguments = subject.make()
         _begin_anew(engine, fresh)
         before = take_stock(engine)
-        seen = observer.observe_again({**arguments, **subject.planned(observer.case.plan)})
+        seen = observer.observe_again(subject.planned(observer.case.plan, arguments))
         put_back(before)
     return seen
 

@@ -5,7 +5,10 @@ from enum import Enum, unique
 
 from attrs import evolve, field, frozen
 
+from engine.errors import ArgumentRefused, hint
 from engine.testing.runs.described import Fault, Script
+from states import Machine
+from states.names import name_of
 from states.walk import Plan
 
 
@@ -68,6 +71,28 @@ class Case:
         parts += [f"left_out={set(self.left_out)!r}"] if self.left_out else []
         parts += [f"way={self.way}"] if self.way is not Way.FIT else []
         return f"Case({', '.join(parts)})"
+
+    def check(self, machine: Machine, number: int) -> None:
+        """Refuse a guard that the machine does not have, and a callback that is not among so many.
+
+        Raises:
+            ArgumentRefused: says which.
+        """
+        guards = {name_of(guard) for one in (machine, *machine.within) for guard in one.guards}
+        for guard in self.script.yes:
+            if guard not in guards:
+                raise ArgumentRefused(
+                    f"the script answers {guard!r}, and {machine.name} asks no such guard",
+                    allowed=", ".join(sorted(guards)),
+                    instead=hint(guard, guards),
+                )
+        for turn in {*self.turns, *self.left_out}:
+            if turn not in range(number):
+                raise ArgumentRefused(
+                    f"the case names the callback {turn!r} of {number}",
+                    allowed=f"numbers from 0, below {number}, in the order of the factory",
+                    instead="leave it out",
+                )
 
     def without(self, number: int) -> "Case":
         """The same without one callback."""

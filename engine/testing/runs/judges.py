@@ -6,15 +6,16 @@ The judges know a run by what was seen of it, and by nothing that the engine say
 from collections.abc import Callable, Mapping
 from itertools import zip_longest
 
-import torch
 from attrs import field, frozen
 
+from engine.errors import OptimizerRefused
 from engine.listeners import Listener
 from engine.outcome import Outcome
+from engine.testing.pairs.values import raw_bytes
 from engine.testing.runs.cases import Way
 from engine.testing.runs.observed import Called, Observed
 from engine.testing.runs.trial import Trial
-from states import Counter
+from states import TRAINING, Counter, Guard
 from states.following import follow
 from states.names import name_of
 from states.strides import Heard
@@ -30,6 +31,7 @@ class Objection:
         allowed: What was legal there.
         who: The callback that it is about, if there is one.
         word: The event or guard that it was called for.
+        seen: The run that it is about, if that is a second one.
     """
 
     what: str
@@ -37,6 +39,7 @@ class Objection:
     allowed: tuple[str, ...] = ()
     who: str = ""
     word: str = ""
+    seen: Observed | None = None
 
 
 Judge = Callable[[Trial], Objection | None]
@@ -135,10 +138,25 @@ def _stopped(trial: Trial) -> Objection | None:
         late = next((n for n, name in enumerate(seen.trace[at:], at) if name.endswith("_begin")), None)
         if late is not None:
             return Objection(f"{seen.trace[late]} begins something behind a stop", late)
-    wanted = Outcome.STOPPED if any(stop.transition in run.machine.stops for stop in run.stops) else Outcome.COMPLETED
+    stops = (stop.guard is Guard.STOP_TRAINING or stop.transition in run.machine.stops for stop in run.stops)
+    wanted = Outcome.STOPPED if any(stops) else Outcome.COMPLETED
     if run.outcome is not wanted:
         said = f"the run says {run.outcome.name}, and its record of stops says {wanted.name}"
         return Objection(said, len(seen.trace) - 1)
+    return None
+
+
+def _skipped(trial: Trial) -> Objection | None:
+    """Weights move in the engine's own step alone; what callbacks do to them while an event is heard is theirs."""
+    engine, seen = trial.observer.engine, trial.seen
+    if engine.actions or engine.machine != TRAINING:
+        return None  # actions of the user's own may move them anywhere
+    for number, (then, now) in enumerate(zip(seen.moved_then, seen.moved[1:], strict=False), 1):
+        if then != now and seen.heard[number].name != "step_end":
+            asked = [call.who for call in seen.calls if call.at == number and not call.hears]
+            guards = f"; asked between the two: {', '.join(asked)}" if asked else ""
+            before, behind = seen.heard[number - 1].name, seen.heard[number].name
+            return Objection(f"weights move between {before} and {behind}, where no step is taken{guards}", number)
     return None
 
 
@@ -162,8 +180,8 @@ def _dead(trial: Trial) -> Objection | None:
     if seen.raised is None:
         lost = seen.fault is not None
         return Objection(f"{_raised(seen.fault)} was raised, and the run went on") if lost else None
-    if seen.failed is not None:
-        return None  # that is another judge's
+    if seen.failed is not None or isinstance(seen.raised, OptimizerRefused):
+        return None  # that is another judge's; an optimizer that cannot do what a guard was made to say is refused
     if seen.fault is None:
         return Objection(f"the run raises {_raised(seen.raised)}", len(seen.trace) - 1 if seen.trace else None)
     if seen.raised is not seen.fault:
@@ -181,18 +199,17 @@ def _usable(trial: Trial) -> Objection | None:
     if plain.raised is not None:
         return None
     again = trial.again
-    if again.failed is not None:
-        call = again.failed
+    last = len(again.heard) - 1
+    if (call := again.failed) is not None:
         what = f"in a second training {call.who} raises {_raised(call.raised)} in {name_of(call.word)}"
-        return Objection(what, who=call.who)
+        return Objection(what, call.at - 1 if call.at else None, who=call.who, seen=again)
     if again.raised is not None:
-        return Objection(f"a second training raises {_raised(again.raised)}")
-    for one, other in zip_longest(again.trace, plain.trace):
+        return Objection(f"a second training raises {_raised(again.raised)}", last, seen=again)
+    for number, (one, other) in enumerate(zip_longest(again.trace, plain.trace)):
         if one != other:
-            what = (
-                f"a second training hears {one or 'nothing more'} where that of a new engine hears {other or 'nothing'}"
-            )
-            return Objection(f"{what}: something was kept from the first")
+            heard = f"a second training hears {one or 'nothing more'}, and that of a new engine {other or 'nothing'}"
+            what = f"{heard}: a callback has kept something from the first"
+            return Objection(what, min(number, last), (other,) if other else (), seen=again)
     return None
 
 
@@ -205,7 +222,7 @@ def _one_trace(trial: Trial) -> Objection | None:
             here, there = one.name if one else "nothing", other.name if other else "nothing"
             return Objection(f"{here} is heard by {trial.case.way.value}, and {there} by {Way.FIT.value}", number)
     weights = trial.seen.weights
-    if any(not torch.equal(weights[name], other) for name, other in fitted.weights.items()):
+    if any(raw_bytes(weights[name]) != raw_bytes(other) for name, other in fitted.weights.items()):
         return Objection(f"the weights differ between {trial.case.way.value} and {Way.FIT.value}")
     return None
 
@@ -248,6 +265,7 @@ INVARIANTS: Mapping[str, Invariant] = {
         Invariant("table", "state and counters at each event are those of the table", _tabled),
         Invariant("turns", "all hear an event in the declared order, once, before any hears the next", _in_turn),
         Invariant("stops", "behind a stop nothing begins, and the outcome says so", _stopped),
+        Invariant("skips", "what is skipped is not done: no weight moves but in a step, or by a callback", _skipped),
         Invariant("deaths", "an exception reaches the caller, and the run dies in the one way", _dead),
         Invariant("leaks", "a run leaves nothing behind, and draws no random numbers unasked", _tidy),
         Invariant("again", "a second training with the same engine is like the first", _usable),

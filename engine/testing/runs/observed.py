@@ -40,7 +40,8 @@ class Observed:
         case: What it was given.
         declared: Who is registered as it begins, in the declared order.
         heard: What the first of all callbacks heard.
-        late: What the last of all callbacks heard.
+        moved: How often weights were written to by the time that the first heard each event.
+        moved_then: The same by the time that the last heard it.
         calls: Each call of the factory's callbacks and of the engine's own.
         taken: The transitions, where they were taken one at a time.
         raised: What the run raised.
@@ -53,7 +54,8 @@ class Observed:
     case: Case
     declared: tuple[Listener, ...] = ()
     heard: list[Heard] = field(factory=list)
-    late: list[Heard] = field(factory=list)
+    moved: list[int] = field(factory=list)
+    moved_then: list[int] = field(factory=list)
     calls: list[Called] = field(factory=list)
     taken: list[Transition] = field(factory=list)
     raised: BaseException | None = None

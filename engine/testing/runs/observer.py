@@ -79,16 +79,22 @@ class Observer:
         return self.observe(arguments)
 
     def listening(self, order: int, events: Mapping[str, Enum]) -> Callback:
-        """A callback that writes down all that it hears, first or last of all."""
+        """A callback that writes down what it hears, first or last of all."""
 
-        def log() -> list[Heard]:
-            return self.seen.heard if order < 0 else self.seen.late
-
-        def hear(event: Enum) -> Callable[[object, Run], None]:
+        def first(event: Enum) -> Callable[[object, Run], None]:
             name = name_of(event)
-            return lambda _, run: log().append(Heard(name, run.state, sum(1 for _ in run.around), counted(run)))
 
-        return _callback("First" if order < 0 else "Last", order, {f"on_{name}": hear(e) for name, e in events.items()})
+            def hear(_: object, run: Run) -> None:
+                self.seen.heard.append(Heard(name, run.state, sum(1 for _ in run.around), counted(run)))
+                self.seen.moved.append(_writes(run))
+
+            return hear
+
+        def last(_: object, run: Run) -> None:
+            self.seen.moved_then.append(_writes(run))
+
+        named = {f"on_{name}": first(event) if order < 0 else last for name, event in events.items()}
+        return _callback("First" if order < 0 else "Last", order, named)
 
     def around(self, who: str, word: Enum, call: Call) -> Call:
         """Write down each call of a callback, and what it raised; in its moment, raise the fault in its place."""
@@ -149,6 +155,11 @@ class Observer:
 def counted(run: Run) -> Counts:
     """The counters of a run, in the order of `Counter`."""
     return tuple(getattr(run, name_of(counter)) for counter in Counter)
+
+
+def _writes(run: Run) -> int:
+    """How often the weights of a run were written to, by torch's own count."""
+    return sum(parameter._version for parameter in run.model.parameters())  # noqa: SLF001  # torch has no other name
 
 
 def _callback(name: str, order: int, methods: Mapping[str, object]) -> Callback:

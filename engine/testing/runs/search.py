@@ -13,7 +13,7 @@ from engine.testing.runs.carry_out import whose
 from engine.testing.runs.cases import Case
 from engine.testing.runs.drawn import number_of_callbacks, random_cases, simple_cases
 from engine.testing.runs.judges import Invariant, Objection
-from engine.testing.runs.standard import Standard
+from engine.testing.runs.standard import GIVEN, Standard
 from engine.testing.runs.trial import Trial, trial
 from states.names import name_of
 
@@ -22,6 +22,8 @@ from states.names import name_of
 Progress = Callable[[int], object]
 # How often random runs begin anew, with what was not found against yet, before the rest is left.
 ROUNDS = 3
+# So many things that one run leaves behind are told.
+LEAKS = 3
 
 
 @define(eq=False)
@@ -65,7 +67,7 @@ class Search:
                 last[:] = now or last
                 return bool(now)
 
-            key = f"stateloop {self.standard.subject.name} {sorted(one.name for one in self.open)}"
+            key = f"stateloop {self.standard.subject.name} {[one.name for one in self.open]} {sorted(self.found)}"
             case = _drawn(cases, fails, runs, chance, key)
             self._keep(self._judged(case) if case is not None else last)
             if not last or not self.open:
@@ -173,14 +175,29 @@ def _told(tried: Trial, invariant: Invariant, objection: Objection) -> Finding:
     if invariant.name == "leaks":
         objection = _owned(tried, objection)
     stack = tuple(one.name for one in tried.seen.declared if one.source not in tried.observer.ours)
-    return Finding(invariant, objection, tried.case, tried.seen, stack, tried.standard.subject.name)
+    standard = tried.standard
+    claims = tuple(claim.code for claim in standard.claims)
+    given = standard.whose == GIVEN
+    absent = tuple(name for name in standard.subject.names if name not in stack)
+    return Finding(
+        invariant,
+        objection,
+        tried.case,
+        objection.seen or tried.seen,
+        stack,
+        standard.subject.name,
+        claims,
+        given,
+        absent,
+    )
 
 
 def _owned(tried: Trial, objection: Objection) -> Objection:
     """What was left behind, with the callback that left it and the event at which it did, where that can be told."""
-    leak = next(iter(whose(tried.standard.subject, tried.case)), None)
-    if leak is None:
+    leaks = whose(tried.standard.subject, tried.case)
+    if not leaks:
         return objection
+    leak, what = leaks[0], "\n".join(map(str, leaks[:LEAKS]))
     calls = (call for call in tried.seen.calls if call.who == leak.who and name_of(call.word) == leak.word)
     at = next((call.at - 1 for call in calls if call.at), None)
-    return evolve(objection, what=str(leak), who=leak.who, at=at)
+    return evolve(objection, what=what, who=leak.who, at=at)

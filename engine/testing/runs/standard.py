@@ -17,6 +17,9 @@ from states.strides import Strides
 from states.walk import Plan
 
 
+GIVEN = "the grammar that was given"
+
+
 @frozen(eq=False)
 class Standard:
     """What the runs of a subject are judged by.
@@ -56,7 +59,7 @@ def standard_of(subject: Subject, claims: Collection[Claim], grammar: Grammar | 
     """What a subject is judged by."""
     machine = subject.machine
     if grammar is not None:
-        judge = (grammar.order, "the grammar that was given", True)
+        judge = (grammar.order, GIVEN, True)
     elif machine == TRAINING:
         judge = (TRAINING_ORDER.order, "the grammar written by hand", True)
     else:

@@ -1,8 +1,8 @@
 """What is tested?  A factory of engines, with a few batches of its loaders that every run gets again."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
-from itertools import cycle, islice
+from inspect import isroutine
+from itertools import islice
 from typing import Any
 
 from attrs import define, field
@@ -10,6 +10,7 @@ from attrs import define, field
 from engine.engine import Engine
 from engine.errors import ArgumentRefused
 from engine.target import made_by
+from engine.testing.runs.few import Few
 from engine.testing.runs.quiet import quiet
 from states import Machine
 from states.errors import typed
@@ -33,6 +34,8 @@ class Subject:
     factory: Factory
     name: str = field(init=False)
     machine: Machine = field(init=False)
+    # The callbacks of its engines.
+    names: tuple[str, ...] = field(init=False)
     train: list[Any] = field(init=False)
     valid: list[Any] | None = field(init=False)
 
@@ -44,7 +47,7 @@ class Subject:
                 allowed="a function without arguments that gives (Engine, dict of fit's arguments)",
                 instead="wrap the engine in a function that makes it: each run needs an engine of its own",
             )
-        self.name = f"{getattr(self.factory, '__module__', '')}:{getattr(self.factory, '__qualname__', 'factory')}"
+        self.name = f"{getattr(self.factory, '__module__', '')}:{getattr(self.factory, '__qualname__', '')}"
         engine, arguments = self.make()
         if arguments.get("train_loader") is None:
             raise ArgumentRefused(
@@ -52,10 +55,27 @@ class Subject:
                 allowed="a pair (Engine, dict of fit's arguments)",
                 instead='return engine, {"train_loader": a few small batches}: callbacks look at real ones',
             )
-        self.machine = engine.machine
-        self.train = list(islice(arguments["train_loader"], DRAWN))
-        valid = arguments.get("valid_loader")
-        self.valid = None if valid is None else list(islice(valid, DRAWN))
+        self._refuse_sharing(engine, self.make()[0])
+        self.machine, self.names = engine.machine, engine._registry.names  # noqa: SLF001  # as in `watched`
+        with quiet():
+            self.train = list(islice(arguments["train_loader"], DRAWN))
+            valid = arguments.get("valid_loader")
+            self.valid = None if valid is None else list(islice(valid, DRAWN))
+
+    def _refuse_sharing(self, one: Engine, other: Engine) -> None:
+        """Refuse a factory whose engines are not apart: what a run does to one would be seen by all others."""
+        pairs = [("engine", one, other), ("model", one.model, other.model)]
+        pairs += [("optimizer", one.optimizer, other.optimizer)] if one.optimizer is not None else []
+        pairs += [
+            ("callback", mine, yours) for mine in one.callbacks for yours in other.callbacks if not isroutine(mine)
+        ]
+        shared = [name for name, mine, yours in pairs if mine is yours]
+        if shared:
+            raise ArgumentRefused(
+                f"{self.name} gives the same {shared[0]} each time that it is called",
+                allowed="a factory whose engines have nothing in common",
+                instead=f"make the {shared[0]} inside the function: each run needs one of its own",
+            )
 
     def make(self) -> tuple[Engine, Mapping[str, Any]]:
         """A new engine, with the arguments that go with it."""
@@ -69,16 +89,12 @@ class Subject:
             )
         return made, arguments
 
-    def planned(self, plan: Plan) -> dict[str, Any]:
-        """The arguments of `fit` that a plan gives."""
-        train, valid = self.loaders(plan)
-        return {"train_loader": train, "valid_loader": valid, "epochs": plan.epochs, "max_updates": plan.max_updates}
-
-    def loaders(self, plan: Plan) -> tuple[list[Any], list[Any] | None]:
-        """Loaders as long as a plan says: copies, so that the next run does not see what a callback does to a batch."""
-        valid = None if plan.valid_batches is None or not self.valid else _so_many(self.valid, plan.valid_batches)
-        return _so_many(self.train, plan.batches), valid
-
-
-def _so_many(batches: list[Any], number: int) -> list[Any]:
-    return [deepcopy(batch) for batch in islice(cycle(batches), number)]
+    def planned(self, plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of `fit` that a plan gives, in the place of those of the factory."""
+        valid = self.valid if plan.valid_batches else None
+        return {
+            "train_loader": Few(self.train, plan.batches, arguments["train_loader"]),
+            "valid_loader": None if valid is None else Few(valid, plan.valid_batches or 0, arguments["valid_loader"]),
+            "epochs": plan.epochs,
+            "max_updates": plan.max_updates,
+        }

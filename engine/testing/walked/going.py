@@ -64,7 +64,7 @@ class Going:
         inside = (self.machine, *self.machine.within)
         first = self._listener("First", self._hear, self._answer)
         second = self._listener("Second", self._hear_then, self._answer_then)
-        model = torch.nn.Linear(1, 1)
+        model = torch.nn.ParameterDict({"weight": torch.zeros(1)})
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         self.homeward = {one: _homeward(one) for one in inside}
         both = [first, second]

@@ -1,6 +1,6 @@
 """Does a loop of the user's own leave what `fit` leaves?  The same plan, the same answers, and the two compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from engine.engine import Engine
 from engine.errors import ArgumentRefused
+from engine.testing.pairs.values import raw_bytes
 from engine.testing.runs.cases import worded
 from engine.testing.runs.described import Script
 from engine.testing.runs.quiet import quiet
@@ -74,16 +75,33 @@ def check_loop(factory: Factory, loop: Loop, *, weights: bool = True, max_exampl
     valid = None if subject.valid is None else 2
     drawn = plans(max_epochs=2, max_batches=4, max_valid_batches=valid, max_updates=None)
 
-    # Without a database: it tells tests apart by their source, and all loops have this one.
-    @settings(max_examples=examples, deadline=None, database=None, phases=PHASES, report_multiple_bugs=False)
-    @given(drawn, scripts(subject.machine, max_askings=6))
-    def leaves_what_fit_leaves(plan: Plan, script: Script) -> None:
+    def compared(plan: Plan, script: Script) -> None:
         fitted, looped = _left(subject, plan, script, _fit), _left(subject, plan, script, loop)
         if difference := _difference(fitted, looped, weights=weights):
             case = f"  plan:        {worded(plan)}\n  answers:     {script}\n"
             raise Differs(f"the loop does not leave what engine.fit leaves\n{case}{difference}") from looped.raised
 
+    for plan, script in _simple(subject):
+        compared(plan, script)
+
+    # Without a database: it tells tests apart by their source, and all loops have this one.
+    @settings(max_examples=examples, deadline=None, database=None, phases=PHASES, report_multiple_bugs=False)
+    @given(drawn, scripts(subject.machine, max_askings=6))
+    def leaves_what_fit_leaves(plan: Plan, script: Script) -> None:
+        compared(plan, script)
+
     leaves_what_fit_leaves()
+
+
+def _simple(subject: Subject) -> Iterator[tuple[Plan, Script]]:
+    """The smallest trainings, the smallest first; nobody says yes, or one guard does once."""
+    valid = None if subject.valid is None else 1
+    plans = [Plan(epochs=0, batches=1), Plan(epochs=1, batches=1), Plan(epochs=1, batches=2)]
+    plans += [Plan(epochs=1, batches=1, valid_batches=valid), Plan(epochs=2, batches=2, valid_batches=valid)]
+    guards = {name_of(guard) for one in (subject.machine, *subject.machine.within) for guard in one.guards}
+    for plan in dict.fromkeys(plans):
+        yield plan, Script({})
+        yield from ((plan, Script({guard: [0]})) for guard in sorted(guards))
 
 
 def _fit(engine: Engine, train_loader: list[Any], valid_loader: list[Any] | None, epochs: int) -> object:
@@ -94,12 +112,12 @@ def _left(subject: Subject, plan: Plan, script: Script, loop: Loop) -> Left:
     """Train once, on an engine of its own."""
     player, raised = Player(), None
     with quiet():
-        engine, _ = subject.make()
+        engine, arguments = subject.make()
         engine.add(player.listener(engine.machine, script.yes.keys()))
         player.plays(script)
-        train, valid = subject.loaders(plan)
+        given = subject.planned(plan, arguments)
         try:
-            loop(engine, train, valid, plan.epochs or 0)
+            loop(engine, given["train_loader"], given["valid_loader"], plan.epochs or 0)
         except Exception as error:  # noqa: BLE001  # whatever a loop, or a callback in it, may raise
             raised = error
     return Left(player.log.lines, _ended(engine), engine.model.state_dict(), raised)
@@ -125,7 +143,7 @@ def _difference(fitted: Left, looped: Left, *, weights: bool) -> str:
         if value != (other := looped.ended.get(name, "")):
             return _row(f"{name}: {value or 'none'}", f"{name}: {other or 'none'}")
     for name, weight in fitted.weights.items() if weights else ():
-        if not torch.equal(weight, looped.weights[name]):
+        if raw_bytes(weight) != raw_bytes(looped.weights[name]):
             return _row(f"{name} is {shown(weight.tolist())}", f"{name} is {shown(looped.weights[name].tolist())}")
     return ""
 
