@@ -28,8 +28,11 @@ from engine.testing import (
 )
 from engine.testing.check import look_at, report_of
 from engine.testing.runs.judges import INVARIANTS
+from engine.testing.runs.search import judged
 from engine.testing.runs.standard import standard_of
 from engine.testing.runs.subject import Subject
+from engine.testing.runs.trial import trial
+from examples import mid_epoch
 from states import TRAINING, Event, Grammar, State
 from tests.testing.subjects import Factory, subject
 
@@ -350,3 +353,9 @@ def test_ctrl_c_ends_a_check() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         check_order(subject(Presses), runs=0)
+
+
+def test_a_machine_that_needs_a_loader_for_validation_is_not_called_wrong_without_one() -> None:
+    assert found(mid_epoch.factory, "deaths", "callbacks") == []
+    case = Case(Plan(epochs=1, batches=3))  # its third batch is followed by a look at the validation
+    assert judged(trial(standard_of(Subject(mid_epoch.factory), (), None), case), INVARIANTS.values()) == []

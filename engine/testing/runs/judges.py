@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from attrs import field, frozen
 
-from engine.errors import OptimizerRefused
+from engine.errors import LoaderRefused, OptimizerRefused
 from engine.listeners import Listener
 from engine.outcome import Outcome
 from engine.testing.pairs.values import raw_bytes
@@ -180,8 +180,8 @@ def _dead(trial: Trial) -> Objection | None:
     if seen.raised is None:
         lost = seen.fault is not None
         return Objection(f"{_raised(seen.fault)} was raised, and the run went on") if lost else None
-    if seen.failed is not None or isinstance(seen.raised, OptimizerRefused):
-        return None  # that is another judge's; an optimizer that cannot do what a guard was made to say is refused
+    if seen.failed is not None or isinstance(seen.raised, LoaderRefused | OptimizerRefused):
+        return None  # that is another judge's; or the plan has no loader, or the optimizer cannot do what a guard says
     if seen.fault is None:
         return Objection(f"the run raises {_raised(seen.raised)}", len(seen.trace) - 1 if seen.trace else None)
     if seen.raised is not seen.fault:
