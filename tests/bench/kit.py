@@ -162,8 +162,11 @@ def read(path: Path = JSON) -> Kit:
 
 def page(kit: Kit) -> str:
     """What the documentation says of it."""
-    return (
-        f"{table(kit)}\n\nA stride is one thing that may happen: a row that is taken with these answers, or a fault on its "
-        f"way. The check judged {kit.runs} runs, and made as many more to compare with. All is CPU time of one core, on the "
-        "machine of [speed.md](speed.md); `python -m tests.bench kit` measures it anew."
+    return "\n\n".join(
+        [
+            table(kit),
+            "A stride is one thing that may happen: a row that is taken with these answers, or a fault on its way.",
+            f"The check judged {kit.runs} runs, and made as many more to compare with. All is CPU time of one core, "
+            "on the machine of [speed.md](speed.md); `python -m tests.bench kit` measures it anew.",
+        ]
     )

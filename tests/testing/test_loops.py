@@ -107,7 +107,7 @@ def test_one_that_goes_step_by_step_and_one_that_only_reports_pass() -> None:
         (looping(doubles_the_output), "1 epoch of 1 batch", ["output_ready was reported in loss"]),
         (looping(batch, validates=False), "validated on 1 batch", ["validate_begin is heard", "no guard says yes"]),
         (looping(steps_without_asking), "1 epoch of 1 batch", ["weights_moved was reported"]),
-        (looping(does_not_step), "1 epoch of 2 batches", ["weight is "]),
+        (looping(does_not_step), "1 epoch of 2 batches", ["weight[0, 0] is "]),
         (looping(passes_by), "1 epoch of 2 batches", ["forward_begin is heard", "batch_end is heard"]),
         (lambda engine, train, valid, epochs: None, "0 epochs of 1 batch", ["train_begin is heard", "nothing more"]),
     ],
@@ -134,3 +134,15 @@ def test_what_cannot_be_compared_is_refused(loop: Callable, more: dict, phrase: 
 def test_a_plan_has_an_end_in_each_loop() -> None:
     """So that the loops above, which know nothing of max_updates, do for all plans."""
     assert reported(small_engine(), Plan(epochs=0, batches=1)).ended
+
+
+def test_the_short_way_of_a_report_that_nobody_hears_is_compared_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = OpenRun._go_straight
+
+    def miscounts(self: OpenRun, *given: object) -> object:
+        self.batches_done += 7
+        return straight(self, *given)
+
+    monkeypatch.setattr(OpenRun, "_go_straight", miscounts)
+    with pytest.raises(Differs, match="batches_done"):
+        check_loop(lambda: (small_engine(), factory()[1]), looping(batch), max_examples=1)
