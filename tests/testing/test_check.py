@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from engine import Callback, Engine, Run
+from engine.dryrun import DryRun
 from engine.errors import Refused
 from engine.testing import (
     Case,
@@ -359,3 +360,13 @@ def test_a_machine_that_needs_a_loader_for_validation_is_not_called_wrong_withou
     assert found(mid_epoch.factory, "deaths", "callbacks") == []
     case = Case(Plan(epochs=1, batches=3))  # its third batch is followed by a look at the validation
     assert judged(trial(standard_of(Subject(mid_epoch.factory), (), None), case), INVARIANTS.values()) == []
+
+
+def test_a_dry_run_that_lists_other_calls_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(subject(Counts), "dry_run") == []
+    monkeypatch.setattr(DryRun, "calls", lambda dry: tuple(call for call in calls(dry) if call[0] != "batch_end"))
+    (told,) = found(subject(Counts), "dry_run")
+    assert told.startswith("Counts hears batch_end, and the dry run says that Metrics hears epoch_end")
+
+
+calls = DryRun.calls

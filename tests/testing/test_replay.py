@@ -56,14 +56,17 @@ def test_the_same_of_any_machine_that_is_proved(machine: Machine) -> None:
 ALIKE = {
     "a guard is asked again after its yes: stop_training": "a yes to it is latched: nobody is asked again",
 }
-MUTANTS = mutants_of(TRAINING, most=int(os.environ.get("MUTANTS", "32")))  # `make hunt` takes all
+FEW = 32
+MOST = int(os.environ.get("MUTANTS", FEW))  # `make hunt` takes more
+MUTANTS = mutants_of(TRAINING, most=MOST)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_a_broken_table_or_walk_is_found_out_by_the_exhaustive_walk(mutant: Mutant) -> None:
     found = found_out(mutant)
-    assert (found is None) == (str(mutant) in ALIKE)
     assert found is not None or not difference(mutant, TRAINING, right_runs(TRAINING))
+    if MOST == FEW:  # of these, each that cannot be told is explained
+        assert (found is None) == (str(mutant) in ALIKE)
 
 
 def found_out(mutant: Mutant) -> Unlike | None:

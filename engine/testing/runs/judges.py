@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from engine.errors import LoaderRefused, OptimizerRefused
 from engine.listeners import Listener
-from engine.outcome import Outcome
+from engine.outcome import ASKED, Outcome
 from engine.testing.pairs.values import raw_bytes
 from engine.testing.runs.cases import Way
 from engine.testing.runs.observed import Called, Observed
@@ -227,6 +227,27 @@ def _one_trace(trial: Trial) -> Objection | None:
     return None
 
 
+def _rehearsed(trial: Trial) -> Objection | None:
+    """The dry run lists the calls of the run; where only the script answers, for it does not call the callbacks."""
+    seen, engine, ours = trial.seen, trial.observer.engine, trial.observer.ours
+    own = [listener for listener in seen.declared if listener.source not in ours]
+    if seen.run is None or seen.raised is not None or engine.machine != TRAINING or engine.actions:
+        return None
+    if any(listener.answers for listener in own) or any(stop.who == ASKED for stop in seen.run.stops):
+        return None
+    plan, names = trial.case.plan, {listener.label: listener.name for listener in own}
+    lengths = (plan.epochs, plan.batches, plan.valid_batches)
+    listed = engine.dry_run(*lengths, max_updates=plan.max_updates, answers=trial.case.script.yes).calls()
+    calls = [(event, names[who]) for event, who in listed if who in names]
+    made = [call for call in seen.calls if call.hears]
+    for call, told in zip_longest(made, calls):
+        was = (name_of(call.word), call.who) if call else None
+        if was != told:
+            here, there = (" hears ".join(reversed(pair)) if pair else "nobody is called" for pair in (was, told))
+            return Objection(f"{here}, and the dry run says that {there}", call.at - 1 if call else None)
+    return None
+
+
 def _tidy(trial: Trial) -> Objection | None:
     leaks = trial.seen.leaks
     return Objection(str(leaks[0]), who=leaks[0].who) if leaks else None
@@ -272,6 +293,7 @@ INVARIANTS: Mapping[str, Invariant] = {
         Invariant(
             "ways", "fit, one transition at a time and pytransitions leave one trace and the same weights", _one_trace
         ),
+        Invariant("dry_run", "the dry run lists the calls of the run, where no callback decides", _rehearsed),
         Invariant("claims", "what the user claims of the order holds", _claimed),
     )
 }
