@@ -235,6 +235,8 @@ def _rehearsed(trial: Trial) -> Objection | None:
         return None
     if any(listener.answers for listener in own) or any(stop.who == ASKED for stop in seen.run.stops):
         return None
+    if [*map(id, engine.callbacks)] != [id(listener.source) for listener in seen.declared]:
+        return None  # somebody came or went meanwhile, for the next run
     plan, names = trial.case.plan, {listener.label: listener.name for listener in own}
     lengths = (plan.epochs, plan.batches, plan.valid_batches)
     listed = engine.dry_run(*lengths, max_updates=plan.max_updates, answers=trial.case.script.yes).calls()
