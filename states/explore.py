@@ -119,17 +119,46 @@ class Explored:
     states: int
     strides: int
     broken: tuple[Broken, ...]
-    _edges: tuple[tuple[_Node, Stride], ...] = field(repr=False)
+    _edges: tuple[tuple[_Node, Stride, Spot | None], ...] = field(repr=False)
 
     @cached_property
     def rows(self) -> frozenset[Transition]:
         """The rows that are taken."""
-        return frozenset(stride.row for _, stride in self._edges if stride.death is None)
+        return frozenset(stride.row for _, stride, _ in self._edges if stride.death is None)
 
     def ways(self) -> Iterator[tuple[Stride, ...]]:
         """A shortest way to each thing that may happen."""
-        for node, stride in self._edges:
+        for node, stride, _ in self._edges:
             yield (*node.way(), stride)
+
+    def home(self, way: tuple[Stride, ...]) -> tuple[Stride, ...]:
+        """A shortest way on, from behind one of the ways to the end of the run; nothing where it has ended."""
+        home: list[Stride] = []
+        spot = self._behind[way[-1]]
+        while spot is not None and not spot[0].over:
+            stride, spot = self._onward[spot]
+            home.append(stride)
+        return tuple(home)
+
+    @cached_property
+    def _behind(self) -> Mapping[Stride, Spot | None]:
+        return {stride: there for _, stride, there in self._edges}
+
+    @cached_property
+    def _onward(self) -> Mapping[Spot, tuple[Stride, Spot]]:
+        """For each spot, the first stride of a shortest way to an end, and the spot behind it."""
+        before: dict[Spot, list[tuple[Stride, Spot]]] = {}
+        for node, stride, there in self._edges:
+            if there is not None:
+                before.setdefault(there, []).append((stride, node.spot))
+        onward: dict[Spot, tuple[Stride, Spot]] = {}
+        queue = [spot for spot in before if spot[0].over]
+        for there in queue:
+            for stride, spot in before.get(there, ()):
+                if spot not in onward:
+                    onward[spot] = stride, there
+                    queue.append(spot)
+        return onward
 
 
 def explore(
@@ -191,11 +220,11 @@ class _Explorer:
         starts = tuple(monitor.start for monitor in self.monitors.values())
         first = _Node(strides.begin(begun(strides.machine)), starts, None, None)
         found = {(first.spot, first.monitors)}
-        edges: list[tuple[_Node, Stride]] = []
+        edges: list[tuple[_Node, Stride, Spot | None]] = []
         queue = [first]
         for node in queue:
             for stride, there in strides.at(node.spot):
-                edges.append((node, stride))
+                edges.append((node, stride, there))
                 places = self._watched(node, stride, over=there is None or there[0].over)
                 if there is not None and (there, places) not in found:
                     found.add((there, places))

@@ -68,6 +68,19 @@ def test_each_way_that_is_walked_under_a_plan_is_one_of_the_reference_walk(plan:
         assert walked[: len(told)] == told
 
 
+@pytest.mark.parametrize("plan", [None, Plan(epochs=2, batches=1, valid_batches=1)], ids=str)
+@pytest.mark.parametrize("machine", [TRAINING, EVALUATION, PREDICTION], ids=NAMES)
+def test_each_way_leads_home(machine: Machine, plan: Plan | None) -> None:
+    """On, to the end of the run: the same stride never twice, and nothing behind a death."""
+    found = explore(machine, {}, plan=plan)
+    strides = Strides(machine, plan, None, faults=True)
+    for way in found.ways():
+        home = found.home(way)
+        assert len({*home}) == len(home)
+        assert way[-1].death is None or not home
+        assert follow(strides, [one for stride in (*way, *home) for one in stride.heard]).over
+
+
 def test_the_plans_up_to_a_bound_come_small_ones_first() -> None:
     plans = list(plans_up_to(epochs=2, batches=2, valid_batches=1, updates=1))
     assert plans[0] == Plan(epochs=0, batches=1)

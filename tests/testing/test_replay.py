@@ -69,6 +69,15 @@ def test_a_broken_table_or_walk_is_found_out_by_the_exhaustive_walk(mutant: Muta
         assert (found is None) == (str(mutant) in ALIKE)
 
 
+@pytest.mark.parametrize(
+    "named", ["a yes is ignored: stop_validate", "a guard is asked again after its yes: stop_validate"]
+)
+def test_a_row_that_ends_as_a_longer_way_ends_is_told_from_it(named: str) -> None:
+    """A validation that is stopped, and one whose loader is dry, are heard alike: who acts and is asked is not."""
+    (mutant,) = [one for one in mutants_of(TRAINING, most=300) if str(one) == named]
+    assert found_out(mutant) is not None
+
+
 def found_out(mutant: Mutant) -> Unlike | None:
     """The first thing that a broken engine does otherwise; walked with counters where it is needed."""
     with mutated(mutant, most=MANY):

@@ -5,12 +5,12 @@ Two callbacks hear and answer, so that who hears first and who is asked shows as
 
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import zip_longest
 
 import torch
-from attrs import define, field
+from attrs import define, evolve, field
 
 from engine.actions import Action
 from engine.engine import Engine
@@ -26,10 +26,6 @@ from states.names import is_stop, name_of
 from states.strides import Heard, Stride, Strides
 
 
-# A bare run that acts more often than this goes round for ever.
-MANY = 1000
-
-
 class Raised(Exception):
     """What is raised on purpose."""
 
@@ -42,8 +38,6 @@ class Going:
     how: Way
     engine: Engine = field(init=False)
     strides: Strides = field(init=False)
-    # For each machine, how far from the end each report leads, where all guards say no.
-    homeward: Mapping[Machine, Mapping[tuple[Enum, Enum | None], int]] = field(init=False)
     # Of the way that is gone: what is still to be reported and answered.
     reports: deque[Enum] = field(init=False, factory=deque)
     answers: deque[bool] = field(init=False, factory=deque)
@@ -53,7 +47,6 @@ class Going:
     stopping: list[bool] = field(init=False, factory=list)
     asked: list[Enum] = field(init=False, factory=list)
     asked_then: list[tuple[Enum, bool]] = field(init=False, factory=list)
-    acts: int = field(init=False, default=0)
     # The word at which something raises, after so many events, with what.
     raises: Enum | None = field(init=False, default=None)
     after: int = field(init=False, default=0)
@@ -61,19 +54,17 @@ class Going:
 
     def __attrs_post_init__(self) -> None:
         """Make the engine once."""
-        inside = (self.machine, *self.machine.within)
         first = self._listener("First", self._hear, self._answer)
         second = self._listener("Second", self._hear_then, self._answer_then)
         model = torch.nn.ParameterDict({"weight": torch.zeros(1)})
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        self.homeward = {one: _homeward(one) for one in inside}
         both = [first, second]
         self.engine = Engine(model, None, optimizer, both, machine=self.machine, actions=self._actions(), metrics=None)
         self.engine.checked = self.how is Way.CHECKED
         self.strides = Strides(self.machine, None, None, faults=True)
 
     def go(self, way: tuple[Stride, ...]) -> str:
-        """Go a way, and on to the end; say what was otherwise, if anything was."""
+        """Go a way that leads to the end of the run; say what was otherwise, if anything was."""
         self._set_out(way)
         death = way[-1].death
         try:
@@ -108,7 +99,7 @@ class Going:
         self.reports = deque(stride.row.trigger for stride in way if self._reports(stride) and stride.row.trigger)
         self.answers = deque(answer for stride in way for _, answer in stride.asked)
         self.heard, self.heard_then, self.asked, self.asked_then = [], [], [], []
-        self.acts, self.raises, self.stopping = 0, last.raises, []
+        self.raises, self.stopping = last.raises, []
         if last.death is not None:
             self.after = sum(len(stride.heard) for stride in way) - len(last.death.heard)
             self.error = KeyboardInterrupt if last.death.trigger is Trigger.INTERRUPT else Raised
@@ -125,21 +116,10 @@ class Going:
             raise self.error
 
     def _act(self, run: Run) -> Enum:
-        self.acts += 1
-        assert self.acts < MANY, "it goes round for ever"
         if len(self.reports) <= 1:
             self._raise_at(run.state)
-        if self.reports:
-            return self.reports.popleft()
-        far = self.homeward[run.machine]
-        never = Trigger.WINDOW_EMPTY if run.window else Trigger.WINDOW_OPEN
-        triggers = [row.trigger for row in run.machine.rows_from(run.state) if row.trigger is not never]
-        return min((trigger for trigger in triggers if trigger), key=lambda trigger: far[run.state, trigger])
-
-    def _endless(self, machine: Machine) -> bool:
-        """Whether no end is in reach where all guards say no: behind the way, stops are answered with yes there."""
-        first = next(group for group in machine.groups if group[0] is machine.initial)
-        return self.homeward[machine][first] > len(machine.rows)
+        assert self.reports, f"{name_of(run.state)} acts, where the way is at its end"
+        return self.reports.popleft()
 
     def _hear(self, event: Enum, run: Run) -> None:
         depth = sum(1 for _ in run.around)
@@ -154,11 +134,10 @@ class Going:
         self.asked.append(guard)
         return False
 
-    def _answer_then(self, guard: Enum, run: Run) -> bool:
+    def _answer_then(self, guard: Enum, _: Run) -> bool:
         if not self.answers:
             self._raise_at(guard)
-        behind = is_stop(guard) and self._endless(run.machine)
-        self.asked_then.append((guard, self.answers.popleft() if self.answers else behind))
+        self.asked_then.append((guard, bool(self.answers) and self.answers.popleft()))
         return self.asked_then[-1][1]
 
     def _listener(
@@ -183,19 +162,18 @@ class Going:
     def _told_otherwise(self, way: tuple[Stride, ...]) -> str:
         """What was asked or heard otherwise than on a way; nothing, if nothing was."""
         asked = [pair for stride in way for pair in stride.asked]
-        if self.asked_then[: len(asked)] != asked:
-            return f"{_pairs(self.asked_then[: len(asked)])} is asked, and not {_pairs(asked)}"
+        if self.asked_then != asked:
+            return f"{_pairs(self.asked_then)} is asked, and not {_pairs(asked)}"
         raising = [way[-1].raises] if way[-1].raises in self.asked[-1:] and way[-1].death else []
         if self.asked != [guard for guard, _ in self.asked_then] + raising:
             return "the first callback is asked otherwise than the second"
         told = [heard for stride in way for heard in stride.heard]
-        for heard, should in zip_longest(self.heard[: len(told)], told):
-            if heard is None or (heard.name, heard.state, heard.depth) != (should.name, should.state, should.depth):
+        for heard, should in zip_longest(map(_uncounted, self.heard), map(_uncounted, told)):
+            if heard != should:
                 return f"{_said(heard)} is heard, and not {_said(should)}"
         if self.heard_then != [heard.name for heard in self.heard]:
             return "the second callback hears otherwise than the first"
-        stopping = list(_stopping(self.machine, way))
-        if self.stopping[: len(stopping)] != stopping:
+        if self.stopping != list(_stopping(self.machine, way)):
             return "run.stopping does not say whether a stop was granted"
         return self._counted_otherwise()
 
@@ -216,7 +194,6 @@ class Going:
         if (recorded := {name_of(tally.guard): tally.count for tally in run.skips}) != skips:
             return f"{recorded} is recorded as skips, and not {dict(skips)}"
         stopped = any(row.guard is Guard.STOP_TRAINING or row in self.machine.stops for row in (one.row for one in way))
-        stopped = stopped or self._endless(self.machine)
         outcome = Outcome.STOPPED if stopped else Outcome.COMPLETED
         if (death := way[-1].death) is not None:
             outcome = Outcome.INTERRUPTED if death.trigger is Trigger.INTERRUPT else Outcome.FAILED
@@ -239,18 +216,8 @@ def _stopping(machine: Machine, way: tuple[Stride, ...]) -> Iterator[bool]:
         yield from [for_good] * ends
 
 
-def _homeward(machine: Machine) -> dict[tuple[Enum, Enum | None], int]:
-    """How far from the end each report leads, where all guards say no: so many rows, or more than there are.
-
-    What is held is not stopped then.
-    """
-    far = dict.fromkeys(machine.states, len(machine.rows) + 1) | dict.fromkeys(machine.finals, 0)
-    for _ in machine.states:
-        for (state, trigger), rows in machine.groups.items():
-            if trigger is Trigger.VALIDATION_STOPPED:
-                continue
-            far[state] = min(far[state], far[rows[-1].dest] + 1)
-    return {group: far[rows[-1].dest] for group, rows in machine.groups.items()}
+def _uncounted(heard: Heard) -> Heard:
+    return evolve(heard, counters=())
 
 
 def _said(heard: Heard | None) -> str:

@@ -92,9 +92,10 @@ def replays(
     """Do all that was found, one run after the other: what was otherwise, or nothing."""
     players = [Going(machine, how) for how in ways]
     for way in _longest(explored):
+        whole = (*way, *explored.home(way))
         for player in players if players[0].may_go(way[-1]) else ():
-            what = player.go(way)
-            yield Unlike(way, player.how, what) if what else None
+            what = player.go(whole)
+            yield Unlike(whole, player.how, what) if what else None
 
 
 def _longest(explored: Explored) -> Iterator[tuple[Stride, ...]]:
