@@ -7,7 +7,7 @@
 # ever.  It is walked breadth first, so the first way that breaks a monitor is a shortest one.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from enum import Enum
 from functools import cached_property
 from typing import Protocol
@@ -191,22 +191,6 @@ def explore(
         train_begin epoch_begin batch_begin batch_end
     """
     return _Explorer(monitors, Strides(machine, plan, answering, faults)).explored()
-
-
-def plans_up_to(*, epochs: int, batches: int, valid_batches: int | None, updates: int | None = None) -> Iterator[Plan]:
-    """All plans up to these bounds, small ones first."""
-    valid: Iterable[int | None] = (None,) if valid_batches is None else (None, *range(1, valid_batches + 1))
-    limits: Iterable[int | None] = (None,) if updates is None else (None, *range(1, updates + 1))
-    plans = [
-        Plan(epochs=e, batches=b, valid_batches=v, max_updates=u)
-        for e in range(epochs + 1)
-        for b in range(1, batches + 1)
-        for v in valid
-        for u in limits
-    ]
-    return iter(
-        sorted(plans, key=lambda p: (p.epochs or 0) * (p.batches + (p.valid_batches or 0)) + (p.max_updates or 0))
-    )
 
 
 @define(eq=False)

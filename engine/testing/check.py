@@ -77,7 +77,7 @@ def check_case(factory: Factory, case: Case, *claims: Claim, grammar: Grammar | 
     """
     __tracebackhide__ = True
     standard = standard_of(Subject(factory), claims, grammar)
-    case.check(standard.subject.machine, len(standard.subject.names) - 1)
+    case.check(standard.subject.machine, standard.subject.number)
     if findings := judged(trial(standard, case), INVARIANTS.values()):
         raise OrderBroken(findings)
 

@@ -1,5 +1,7 @@
 """Is everything walked that may happen, and nothing else?  Against the reference walk, in both directions."""
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 from attrs import evolve
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from engine.testing.runs.described import Script
 from engine.testing.strategies import plans, scripts
 from states import EVALUATION, PREDICTION, TRAINING, Counter, Event, Guard, Machine, State
-from states.explore import Explored, Listening, TooMany, explore, heard_in, plans_up_to, stops
+from states.explore import Explored, Listening, TooMany, explore, heard_in, stops
 from states.following import follow
 from states.grammar import EVALUATION_ORDER, PREDICTION_ORDER, TRAINING_ORDER, Grammar
 from states.names import name_of
@@ -28,6 +30,22 @@ def heard(steps: list[Step]) -> list[Heard]:
         for step in steps
         for hearing in (*step.first, *step.heard)
     ]
+
+
+def plans_up_to(*, epochs: int, batches: int, valid_batches: int | None, updates: int | None = None) -> Iterator[Plan]:
+    """All plans up to these bounds, small ones first."""
+    valid: Iterable[int | None] = (None,) if valid_batches is None else (None, *range(1, valid_batches + 1))
+    limits: Iterable[int | None] = (None,) if updates is None else (None, *range(1, updates + 1))
+    plans = [
+        Plan(epochs=e, batches=b, valid_batches=v, max_updates=u)
+        for e in range(epochs + 1)
+        for b in range(1, batches + 1)
+        for v in valid
+        for u in limits
+    ]
+    return iter(
+        sorted(plans, key=lambda p: (p.epochs or 0) * (p.batches + (p.valid_batches or 0)) + (p.max_updates or 0))
+    )
 
 
 @pytest.mark.parametrize(("machine", "order"), BOTH, ids=NAMES)

@@ -35,7 +35,7 @@ def simple_cases(standard: Standard, *, forced: bool = True) -> Iterator[Case]:
         yield from (Case(plan, Script({guard: [asking]})) for guard in guards)
     for error in (ValueError, KeyboardInterrupt):
         yield from (Case(one, fault=Fault(error, at, "event")) for at in range(len(standard.plain(Case(one)).heard)))
-    for turns in _turns(number_of_callbacks(standard)):
+    for turns in _turns(standard.subject.number):
         yield Case(more, turns=turns)
     for way in (Way.ADVANCE, Way.CHECKED):
         yield from (Case(plan, way=way) for plan in (one, more))
@@ -43,7 +43,7 @@ def simple_cases(standard: Standard, *, forced: bool = True) -> Iterator[Case]:
 
 def random_cases(standard: Standard, *, forced: bool = True) -> st.SearchStrategy[Case]:
     """Plans, answers, faults, orders and ways at once; shrinks to the simplest."""
-    subject, number = standard.subject, number_of_callbacks(standard)
+    subject, number = standard.subject, standard.subject.number
     plain = tuple(range(number))
     turns = st.permutations(plain).map(tuple) if number > 1 else st.just(())
     return st.builds(
@@ -54,11 +54,6 @@ def random_cases(standard: Standard, *, forced: bool = True) -> st.SearchStrateg
         turns=turns.map(lambda drawn: () if drawn == plain else drawn),
         way=st.sampled_from(Way),
     )
-
-
-def number_of_callbacks(standard: Standard) -> int:
-    """How many callbacks the factory registers; the engine's own is not among them."""
-    return len(standard.subject.make()[0].callbacks) - 1
 
 
 def _turns(number: int) -> Iterator[tuple[int, ...]]:

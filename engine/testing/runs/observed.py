@@ -9,7 +9,6 @@ from engine.listeners import Listener
 from engine.run import Run
 from engine.testing.left.leaks import Leak
 from engine.testing.runs.cases import Case
-from states import Transition
 from states.strides import Heard
 
 
@@ -43,7 +42,6 @@ class Observed:
         moved: How often weights were written to by the time that the first heard each event.
         moved_then: The same by the time that the last heard it.
         calls: Each call of the factory's callbacks and of the engine's own.
-        taken: The transitions, where they were taken one at a time.
         raised: What the run raised.
         fault: What was raised on purpose, if its moment came.
         run: The run; `None` where it was refused before it began.
@@ -57,7 +55,6 @@ class Observed:
     moved: list[int] = field(factory=list)
     moved_then: list[int] = field(factory=list)
     calls: list[Called] = field(factory=list)
-    taken: list[Transition] = field(factory=list)
     raised: BaseException | None = None
     fault: BaseException | None = None
     run: Run | None = None

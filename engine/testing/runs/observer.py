@@ -62,8 +62,8 @@ class Observer:
         try:
             if self.case.way is Way.ADVANCE:
                 run = self.engine.start(**arguments)
-                while (taken := run.advance()) is not None:
-                    seen.taken.append(taken)
+                while run.advance() is not None:
+                    pass
             else:
                 self.engine.fit(**arguments)
         except BaseException as error:  # noqa: BLE001  # Ctrl-C on purpose, too

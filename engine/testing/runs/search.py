@@ -11,7 +11,7 @@ from hypothesis.errors import Flaky
 from engine.testing.explain import Finding
 from engine.testing.runs.carry_out import whose
 from engine.testing.runs.cases import Case
-from engine.testing.runs.drawn import number_of_callbacks, random_cases, simple_cases
+from engine.testing.runs.drawn import random_cases, simple_cases
 from engine.testing.runs.judges import Invariant, Objection
 from engine.testing.runs.standard import GIVEN, Standard
 from engine.testing.runs.trial import Trial, trial
@@ -136,7 +136,7 @@ def simplest(standard: Standard, finding: Finding) -> Finding:
     if not judged(trial(standard, finding.case), [finding.invariant]):
         what = f"{finding.objection.what}\n  (not each time: something that is kept outside the engine decides)"
         return evolve(finding, objection=evolve(finding.objection, what=what))
-    for index in range(number_of_callbacks(standard)):
+    for index in range(standard.subject.number):
         finding = _shown(standard, finding, finding.case.without(index)) or finding
     while shorter := next(filter(None, (_shown(standard, finding, case) for case in _shorter(finding.case))), None):
         finding = shorter

@@ -62,6 +62,11 @@ class Subject:
             valid = arguments.get("valid_loader")
             self.valid = None if valid is None else list(islice(valid, DRAWN))
 
+    @property
+    def number(self) -> int:
+        """How many callbacks the factory registers; the engine's own is not among them."""
+        return len(self.names) - 1
+
     def _refuse_sharing(self, one: Engine, other: Engine) -> None:
         """Refuse a factory whose engines are not apart: what a run does to one would be seen by all others."""
         pairs = [("engine", one, other), ("model", one.model, other.model)]
