@@ -126,14 +126,13 @@ def _claim(text: str, machine: Machine) -> Claim:
 
 def _checked(factory: Callable[[], Any], claims: Sequence[Claim], runs: int, seed: int | None) -> tuple[object, bool]:
     from engine.testing.check import report_of  # noqa: PLC0415  # it imports torch
-    from engine.testing.front.interrupts import stoppable  # noqa: PLC0415  # as above
     from engine.testing.runs.drawn import simple_cases  # noqa: PLC0415  # as above
     from engine.testing.runs.standard import standard_of  # noqa: PLC0415  # as above
     from engine.testing.runs.subject import Subject  # noqa: PLC0415  # as above
 
     of = runs + sum(1 for _ in simple_cases(standard_of(Subject(factory), (), None)))
-    with _bar("checking", " runs") as bar, stoppable(lambda done: bar(done, max(done, of))) as progress:
-        report = report_of(factory, *claims, runs=runs, seed=seed, progress=progress)
+    with _bar("checking", " runs") as bar:
+        report = report_of(factory, *claims, runs=runs, seed=seed, progress=lambda done: bar(done, max(done, of)))
     return report, report.holds
 
 

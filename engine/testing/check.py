@@ -8,11 +8,11 @@ from attrs import evolve
 from engine.engine import Engine
 from engine.errors import ArgumentRefused
 from engine.target import made_by
-from engine.testing.front.interrupts import stoppable
 from engine.testing.ordered import ClaimBroken, Verdict, answering, walked
 from engine.testing.pairs.commute import try_orders
 from engine.testing.report import OrderBroken, Report, Runs
 from engine.testing.runs.cases import Case, Way
+from engine.testing.runs.interrupts import stoppable
 from engine.testing.runs.judges import INVARIANTS
 from engine.testing.runs.search import Progress, Search, judged, simplest
 from engine.testing.runs.standard import Standard, standard_of

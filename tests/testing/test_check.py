@@ -28,6 +28,7 @@ from engine.testing import (
     order_of,
 )
 from engine.testing.check import look_at, report_of
+from engine.testing.front.ordering import Ordering
 from engine.testing.runs.judges import INVARIANTS
 from engine.testing.runs.search import judged
 from engine.testing.runs.standard import standard_of
@@ -345,15 +346,27 @@ def test_a_case_that_names_what_is_not_there_is_refused(case: Case) -> None:
         check_case(subject(Counts), case)
 
 
-def test_ctrl_c_ends_a_check() -> None:
+def checks(factory: Factory) -> None:
+    check_order(factory, runs=0)
+
+
+def checks_by_the_fixture(factory: Factory) -> None:
+    Ordering(runs=0, seed=1).check(factory)
+
+
+@pytest.mark.parametrize("check", [checks, checks_by_the_fixture])
+def test_ctrl_c_ends_a_check_at_the_next_run(check: Callable[[Factory], None]) -> None:
     """Though its runs keep whatever is raised in them: here it comes in the middle of one."""
+    pressed: list[None] = []
 
     class Presses(Callback):
         def on_train_begin(self, run: Run) -> None:
+            pressed.append(None)
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        check_order(subject(Presses), runs=0)
+        check(subject(Presses))
+    assert len(pressed) <= 3  # the case, that which it is held against, and one more of the same engine
 
 
 def test_a_machine_that_needs_a_loader_for_validation_is_not_called_wrong_without_one() -> None:

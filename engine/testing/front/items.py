@@ -66,17 +66,9 @@ class Examined(pytest.Collector):
 
     def _check(self) -> "Report":
         from engine.testing.check import report_of  # noqa: PLC0415  # as above
-        from engine.testing.front.interrupts import stoppable  # noqa: PLC0415  # as above
 
         option = self.config.option
-        with stoppable() as progress:
-            return report_of(
-                self.factory,
-                *self.claims,
-                runs=option.stateloop_runs,
-                seed=option.stateloop_seed,
-                progress=progress,
-            )
+        return report_of(self.factory, *self.claims, runs=option.stateloop_runs, seed=option.stateloop_seed)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> "str | TerminalRepr":  # type: ignore[override]  # as in pytest itself
         """Why there are no items."""

@@ -7,7 +7,6 @@ from attrs import frozen
 
 from engine.engine import Engine
 from engine.testing.check import check_order, order_of
-from engine.testing.front.interrupts import stoppable
 from engine.testing.ordered import Verdict
 from engine.testing.report import Report
 from engine.testing.runs.subject import Factory
@@ -48,11 +47,10 @@ class Ordering:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """A failure says what gives the same runs again; Ctrl-C ends them."""
+        """A failure says what gives the same runs again."""
         __tracebackhide__ = True  # as above
         try:
-            with stoppable():
-                yield
+            yield
         except AssertionError as error:
             error.add_note(f"drawn with --stateloop-runs={self.runs} --stateloop-seed={self.seed}")
             raise

@@ -26,6 +26,10 @@ from states.names import is_stop, name_of
 from states.strides import Heard, Stride, Strides
 
 
+# A bare run in which more is heard or asked goes round for ever.
+MANY = 1000
+
+
 class Raised(Exception):
     """What is raised on purpose."""
 
@@ -122,6 +126,7 @@ class Going:
         return self.reports.popleft()
 
     def _hear(self, event: Enum, run: Run) -> None:
+        assert len(self.heard) < MANY, "it goes round for ever"
         depth = sum(1 for _ in run.around)
         self.heard.append(Heard(name_of(event), run.state, depth, counted(run)))
         self.stopping.append(run.stopping)
@@ -131,6 +136,7 @@ class Going:
         self._raise_at(event)
 
     def _answer(self, guard: Enum, _: Run) -> bool:
+        assert len(self.asked) < MANY, "it goes round for ever"
         self.asked.append(guard)
         return False
 
