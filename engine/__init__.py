@@ -3,7 +3,8 @@
 # General layout
 #
 #   engine      Engine: what people hold in their hands
-#   registry    who is registered: listeners (Callback), vocabulary (the words they may name), order
+#   registry    who is registered: listeners (Callback), vocabulary (the words they may name), order; writers: what of
+#               the optimizer they write
 #   run         Run: everything mutable of one training
 #   several     models and optimizers by name
 #   actions     what is done in each state: batches draws them, closure is for LBFGS, each for several optimizers

@@ -65,6 +65,7 @@ from engine.several import Optimizers, as_model, as_optimizer
 from engine.suggest import suggestions
 from engine.turns import Turns
 from engine.vocabulary import Vocabulary
+from engine.writers import check_writers
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove
 from states.errors import shown
 from states.walk import Plan, Reporting, script
@@ -528,6 +529,8 @@ class Engine:
             check_optimizer(self.model, self.optimizer)
         if steps(machines, self.actions):
             check_closures(self.optimizer)
+        if self.optimizer is not None:
+            check_writers(self._registry.arranged(), self.optimizer.param_groups)
 
     def _run(self, make: Callable[..., AnyRun], machine: Machine, loader: Loader) -> AnyRun:
         device = self._device_now()
@@ -543,6 +546,7 @@ class Engine:
             loader=loader,
             state=machine.initial,
             pairs_only=State.FORWARD not in self.actions and machine is not PREDICTION,
+            callbacks={listener.name: listener.source for listener in self._registry.arranged()},
         )
 
     def _go(self, run: Run, *more: object, trains: bool = False) -> Run:

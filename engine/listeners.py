@@ -34,6 +34,13 @@ class Callback:
         order: Callbacks with a smaller order come first; equal ones in the order of registration.
         runs_after: Classes of callbacks that come before this one, whatever their order.
         uses_random: Whether it draws random numbers of torch, Python or NumPy; tests name who does so unsaid.
+        in_trials: Whether it takes part in a trial, such as `engine.lr_find`, which trains and then undoes it: say so
+            of what shapes a step (clipping, mixing of batches), and not of what writes files, schedules or stops.
+
+    What must survive a restart is what its `state_dict()` gives and its `load_state_dict(state)` takes, as in torch; a
+    checkpoint keeps it, and a trial puts it back.  One that writes hyperparameters of the optimizer says which, in a
+    method `writes(param_groups)` that gives pairs `(number of the group, name)`: two that write the same are refused
+    when a training starts.
 
     Example:
         >>> class GrowLR(Callback):
@@ -45,6 +52,7 @@ class Callback:
     order: int = 0
     runs_after: tuple[type, ...] = ()
     uses_random: bool = False
+    in_trials: bool = False
 
 
 @frozen

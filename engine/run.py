@@ -1,7 +1,7 @@
 """What changes while a model trains?  Everything mutable of one run, in one place."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
@@ -62,6 +62,8 @@ class Run:
     epochs: int | None = 1
     max_updates: int | None = None
 
+    # Everyone who hears or answers, in order, by the names that tables and messages give them.
+    callbacks: Mapping[str, object] = field(factory=dict)
     # The run that holds this one (a validation), if any.
     parent: "Run | None" = None
     # What the run is doing now.  Written by the engine.
@@ -228,6 +230,7 @@ def held_by(parent: Run, machine: Machine) -> Run:
         valid_loader=parent.valid_loader,
         state=machine.initial,
         parent=parent,
+        callbacks=parent.callbacks,
         one_device=parent.one_device,
         pairs_only=parent.pairs_only,
         epochs=parent.epochs,
