@@ -1,0 +1,186 @@
+"""When does one of torch's own schedules step?  After the batches, epochs or optimizer steps that it counts."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from engine.errors import ArgumentRefused, OptimizerRefused, hint
+from engine.listeners import Callback
+from engine.run import Run
+from engine.several import Optimizers
+from states.errors import shown, typed
+
+
+UNITS = ("epoch", "batch", "update")
+
+
+class TorchSchedule(Callback):
+    """Step a schedule of `torch.optim.lr_scheduler`, once for each epoch, batch or optimizer step.
+
+    - By "epoch": when an epoch has ended, validation included; not for one that was stopped.
+    - By "batch": for each batch that has ended, skipped ones and those of an open window too.  The step comes before
+      the next batch, or at the end of the epoch: behind the optimizer's, where the last window is part-filled too.
+    - By "update": for each step of the optimizer, so once for each window of batches under accumulation.
+
+    The schedule is yours and keeps its place: a second `fit` goes on where the first has ended, as in a loop of your
+    own.  torch's warning that it was stepped before the optimizer is not raised where the first steps were skipped.
+
+    Args:
+        scheduler: One that was made for the optimizer of the engine, or for one of several.
+        by: What it counts.  `OneCycleLR(total_steps=epochs * len(loader))` counts batches.
+        metric: For `ReduceLROnPlateau`: the name in `run.metrics` of the number that it looks at, at the end of each
+            epoch.  An epoch whose validation was skipped is not looked at, if it has no such number.
+
+    Raises:
+        ArgumentRefused: what is no such schedule; another unit; a metric without `ReduceLROnPlateau`, or the reverse;
+            at the end of an epoch: a metric that nobody has measured.
+        OptimizerRefused: when a training starts: the schedule was made for another optimizer.
+        CallbackRefused: when a training starts: another callback writes the same hyperparameter of a group.
+
+    Cost per batch: by "batch", the step of the schedule; else two comparisons.
+
+    Example:
+        >>> import torch
+        >>> from engine import Engine
+        >>> model = torch.nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.8)
+        >>> halve = TorchSchedule(torch.optim.lr_scheduler.ExponentialLR(sgd, gamma=0.5))
+        >>> engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks=[halve])
+        >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 8, epochs=3)
+        >>> sgd.param_groups[0]["lr"]
+        0.1
+    """
+
+    order = -50
+
+    def __init__(
+        self, scheduler: LRScheduler, *, by: Literal["epoch", "batch", "update"] = "epoch", metric: str | None = None
+    ) -> None:
+        _check(scheduler, by, metric)
+        self.scheduler, self.by, self.metric = scheduler, by, metric
+        # Whether a batch has ended for which the schedule has not stepped; the optimizer steps for which it has.
+        self._due, self._updates = False, 0
+        # Whether this epoch was validated.
+        self._validated = False
+
+    def writes(self, param_groups: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
+        """What is written of which group: two callbacks that write the same are refused."""
+        own = [id(group) for group in self.scheduler.optimizer.param_groups]
+        numbers = [number for number, group in enumerate(param_groups) if id(group) in own]
+        names = sorted({"lr", *(name for part in _parts(self.scheduler) for name in _cycled(part))})
+        return [(number, name) for number in numbers for name in names]
+
+    def on_train_begin(self, run: Run) -> None:
+        """Refuse the schedule of another optimizer."""
+        optimizers = list(run.optimizer.values()) if isinstance(run.optimizer, Optimizers) else [run.optimizer]
+        if not any(self.scheduler.optimizer is optimizer for optimizer in optimizers):
+            raise OptimizerRefused(
+                f"{type(self.scheduler).__name__} was made for another {type(self.scheduler.optimizer).__name__} than "
+                "the engine steps",
+                allowed="a schedule of the engine's own optimizer",
+                instead="write optimizer = ...; scheduler = ...LR(optimizer, ...); "
+                "Engine(model, loss_fn, optimizer, [TorchSchedule(scheduler)])",
+            )
+        if run.epoch == 0:
+            self._due = False
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """No validation yet, and no update."""
+        self._validated, self._updates = False, run.updates
+
+    def on_batch_begin(self, run: Run) -> None:
+        """Step for the batch before: its window has been stepped."""
+        if self._due:
+            self._step(run)
+
+    def on_batch_end(self, run: Run) -> None:
+        """A step is due for this batch, or for the optimizer's."""
+        self._due = self.by == "batch"
+        if run.updates != self._updates and self.by == "update":
+            self._step(run)
+
+    def on_validate_end(self, run: Run) -> None:
+        """Now there are numbers to look at."""
+        del run
+        self._validated = True
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Step for the epoch, or for what was left open."""
+        if self.by == "epoch":
+            if not run.stopping:
+                self._step_epoch(run)
+        elif self._due or (self.by == "update" and run.updates != self._updates):
+            self._step(run)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the schedule, and whether a batch has ended for which it has not stepped."""
+        return {"scheduler": self.scheduler.state_dict(), "due": self._due}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.scheduler.load_state_dict(dict(state["scheduler"]))  # torch takes things out of it
+        self._due = state["due"]
+
+    def _step_epoch(self, run: Run) -> None:
+        if self.metric is None:
+            self._step(run)
+        elif self.metric in run.metrics:
+            self.scheduler.step(run.metrics[self.metric])  # type: ignore[arg-type]  # a metric: ReduceLROnPlateau
+        elif self._validated or run.valid_loader is None:
+            raise ArgumentRefused(
+                f"TorchSchedule looks at the metric {self.metric!r}, and nobody has measured it in {run.where}",
+                allowed=", ".join(run.metrics) or "none: the engine has metrics=None, and no callback gives one",
+                instead=hint(self.metric, run.metrics),
+            )
+
+    def _step(self, run: Run) -> None:
+        """Step.  Before the optimizer has, because its first steps were skipped, torch would think it an oversight."""
+        self._due, self._updates = False, run.updates
+        if run.updates:
+            self.scheduler.step()
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)` before", UserWarning)
+            self.scheduler.step()
+
+
+def _check(scheduler: object, by: str, metric: object) -> None:
+    if not isinstance(scheduler, LRScheduler):
+        raise ArgumentRefused(
+            f"TorchSchedule was given {shown(scheduler)}, {typed(scheduler)}",
+            allowed="a schedule of torch.optim.lr_scheduler",
+            instead="write TorchSchedule(torch.optim.lr_scheduler.StepLR(optimizer, 10)); curves are for Schedule",
+        )
+    if by not in UNITS:
+        raise ArgumentRefused(
+            f"by is {shown(by)}", allowed=", ".join(map(repr, UNITS)), instead="leave it out for 'epoch'"
+        )
+    name, plateau = type(scheduler).__name__, isinstance(scheduler, ReduceLROnPlateau)
+    if plateau and (not isinstance(metric, str) or by != "epoch"):
+        raise ArgumentRefused(
+            f"{name} was given with metric={shown(metric)} and by={by!r}",
+            allowed="the name of the number that it looks at, at the end of each epoch",
+            instead=f"write TorchSchedule({name}(...), metric='valid_loss')",
+        )
+    if metric is not None and not plateau:
+        raise ArgumentRefused(
+            f"{name} was given with metric={shown(metric)}, and looks at no number",
+            allowed="None for all schedules but ReduceLROnPlateau",
+            instead="leave it out",
+        )
+
+
+def _parts(scheduler: LRScheduler) -> Iterator[LRScheduler]:
+    """A schedule, and those that it is put together from, as `SequentialLR` and `ChainedScheduler` are."""
+    yield scheduler
+    for part in getattr(scheduler, "_schedulers", ()):
+        yield from _parts(part)
+
+
+def _cycled(scheduler: LRScheduler) -> tuple[str, ...]:
+    """What `OneCycleLR` and `CyclicLR` write beside lr."""
+    if not getattr(scheduler, "cycle_momentum", False):
+        return ()
+    return ("beta1",) if getattr(scheduler, "use_beta1", False) else ("momentum",)
