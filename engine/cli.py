@@ -213,7 +213,7 @@ def fit(target: str, app_dir: str, epochs: int | None, progress: bool, verbose: 
         raise _wrong(f"{target} gives no train_loader", PAIR, 'return engine, {"train_loader": ...}')
     if verbose:
         _log_to_stderr()
-    _show_progress(engine, progress)
+    _show_progress(engine, progress, lines=verbose)
     on_terminal = sys.stderr.isatty() and sys.stdout.isatty()
     with _summed_up(engine, table=not (progress and on_terminal), outcome=not (verbose and on_terminal)):
         engine.fit(**(arguments if epochs is None else {**arguments, "epochs": epochs}))
@@ -242,12 +242,12 @@ def _summed_up(engine: "Engine", *, table: bool, outcome: bool) -> Iterator[None
             click.echo("\n".join(lines))
 
 
-def _show_progress(engine: "Engine", wanted: bool) -> None:
-    """One progress bar, the engine's own or ours, or none."""
+def _show_progress(engine: "Engine", wanted: bool, *, lines: bool) -> None:
+    """One progress bar, the engine's own or ours, or none; ours where it is a bar, or where *lines* are wanted, too."""
     from engine.callbacks import Progress  # noqa: PLC0415  # it imports torch
 
     present = [callback for callback in engine.callbacks if isinstance(callback, Progress)]
-    if wanted and not present:
+    if wanted and not present and (lines or sys.stderr.isatty()):
         engine.add(Progress())
     for callback in () if wanted else present:
         engine.remove(callback)

@@ -148,13 +148,13 @@ def _mutated(factory: Callable[[], Any], machine: Machine, claims: Sequence[Clai
 @contextmanager
 def _bar(title: str, unit: str) -> Iterator[Callable[..., object]]:
     """A bar on stderr if it is a terminal; gone at the end, however that comes."""
-    from engine.callbacks.progress import ERASE_LINE, _bar_class  # noqa: PLC0415  # it imports torch
+    from engine.callbacks.screen import ERASE_LINE, text_bar  # noqa: PLC0415  # it imports torch
 
     stream = sys.stderr
     if not stream.isatty():
         yield lambda *_: None
         return
-    bar = _bar_class()(desc=title, unit=unit, file=stream, leave=False, dynamic_ncols=True)
+    bar = text_bar()(desc=title, unit=unit, file=stream, leave=False, dynamic_ncols=True)
 
     def show(done: int, of: int) -> None:
         bar.total = of

@@ -1,16 +1,14 @@
-"""How far is the run?  A bar for each pass over a loader, and a line for each epoch that ended."""
+"""How far is the run?  A bar for each pass over a loader, and a table with a row for each epoch that ended."""
 
-import logging
-import sys
-from functools import cache
 from math import inf, isfinite
-from numbers import Real
 from operator import length_hint
 from time import monotonic
 from typing import Any, TextIO
 
 from torch import Tensor
 
+from engine.callbacks.epoch_table import EpochTable, duration, number
+from engine.callbacks.screen import Screen, screen_for
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
 from engine.outcome import Outcome
@@ -19,18 +17,17 @@ from states import Event, State
 from states.errors import shown, typed
 
 
-logger = logging.getLogger("stateloop")
-
-# What terminals understand as: go to the line's first column and erase the line (a `^C` may stand there).
-ERASE_LINE = "\r\x1b[K"
+# How wide a number and a time are at most, as they are written: a column does not grow with its rows.
+NUMBER, TIME = len("-1.00e-100"), len("10:00:00")
 
 
 class Progress(Callback):
-    """Show epoch, batch, loss, rate and time left while a run goes on, and the metrics of each epoch that ended.
+    """Show epoch, batch, loss, rate and time left while a run goes on, and a table of the epochs that ended.
 
     On a terminal: a bar for each pass over a loader (training, validation, prediction), gone when the pass has ended,
-    and a line that stays for each epoch.  Elsewhere, in a file or a pipe: no bar and no control character; the lines
-    go to the logger "stateloop" as INFO, which is silent unless the program asks for it.
+    and a row that stays for each epoch, with its metrics and how long it took.  In a notebook: the same in the cell,
+    with widgets if ipywidgets is installed.  In a file or a pipe: the table alone, line by line, without control
+    characters.  Of several processes (`torch.distributed`, or torchrun's variable `RANK`) the first alone shows it.
 
     Epochs count from 0, as everywhere: the last of eight is 7/7.  Print from a callback of yours when a bar is open,
     and the bar is torn: use `tqdm.write` there, in `on_exception` too.
@@ -38,7 +35,7 @@ class Progress(Callback):
     Args:
         refresh_seconds: How long a bar stays as it is.  The loss is read on the host only when it is drawn anew (this
             waits for the device), so at most once in that time and once at the end of a pass.
-        stream: Where to draw; by default what `sys.stderr` is at that moment.
+        stream: Where to draw; by default what `sys.stderr` is at that moment, and in a notebook the cell.
 
     Raises:
         ArgumentRefused: *refresh_seconds* is not a number above 0.
@@ -68,7 +65,12 @@ class Progress(Callback):
         # The open bars, innermost last; when that one is drawn next, and the index of its last batch (-1: unknown).
         self._bars: list[tuple[Run, Any]] = []
         self._due, self._last = inf, -1
-        self._began = 0.0
+        self._began, self._table = 0.0, EpochTable()
+
+    def on_train_begin(self, run: Run) -> None:
+        """Begin the table."""
+        del run
+        self._table = EpochTable()
 
     def on_epoch_begin(self, run: Run) -> None:
         """Open the bar of the training."""
@@ -81,10 +83,12 @@ class Progress(Callback):
             self._draw(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Say how the epoch went."""
+        """Write the row of the epoch."""
         self._close_all()
         if not run.stopping:
-            self._say(_epoch(run), run)
+            numbers = {name: number(value).rjust(NUMBER) for name, value in run.metrics.items()}
+            row = {"epoch": _count(run), **numbers, "time": duration(monotonic() - self._began).rjust(TIME)}
+            self._tell(*self._table.lines(row))
 
     def on_train_end(self, run: Run) -> None:
         """Leave nothing open."""
@@ -122,16 +126,14 @@ class Progress(Callback):
     def on_exception(self, run: Run) -> None:
         """Leave a clean line to the traceback."""
         del run
-        if self._bars and self._stream is not None:
+        if self._bars:
             self._close_all()
-            self._stream.write(ERASE_LINE)
-            self._stream.flush()
+            self._screen.wipe()
 
     def _open(self, title: str, run: Run) -> None:
-        stream = self._stream
-        if stream is not None and stream.isatty():
-            total = length_hint(run.loader, 0) or None
-            self._bars.append((run, _bar(title, total, stream)))
+        bar = self._screen.bar(title, length_hint(run.loader, 0) or None, nested=bool(self._bars))
+        if bar is not None:
+            self._bars.append((run, bar))
             self._aim()
 
     def _aim(self) -> None:
@@ -145,7 +147,7 @@ class Progress(Callback):
             return
         bar = self._bars[-1][1]
         if isinstance(run.loss, Tensor) and run.loss.numel() == 1:
-            bar.set_postfix_str(f"loss {_number(run.loss.detach().item())}", refresh=False)
+            bar.set_postfix_str(f"loss {number(run.loss.detach().item())}", refresh=False)
         bar.update(run.batch_index + 1 - bar.n)
         if run.batch_index == self._last:
             self._close(run)  # before others print at the end of the epoch
@@ -173,55 +175,29 @@ class Progress(Callback):
             self._say(f"{title} stopped {_place(run)}", run)  # `stop_validate` hears no `stop`: it was not told yet
 
     def _say(self, title: str, run: Run) -> None:
-        numbers = (f"{name} {_number(value)}" for name, value in run.metrics.items())
-        self._tell("  ".join([title, *numbers, f"{monotonic() - self._began:.1f} s"]))
+        numbers = (f"{name} {number(value)}" for name, value in run.metrics.items())
+        self._tell("  ".join([title, *numbers, duration(monotonic() - self._began)]))
 
-    def _tell(self, line: str) -> None:
-        stream = self._stream
-        if stream is not None and stream.isatty():
-            _bar_class().write(line, file=stream)
-        else:
-            logger.info(line)
+    def _tell(self, *lines: str) -> None:
+        screen = self._screen
+        for line in lines:
+            screen.write(line)
 
     @property
-    def _stream(self) -> TextIO | None:
-        return sys.stderr if self.stream is None else self.stream
-
-
-@cache
-def _bar_class() -> Any:  # noqa: ANN401  # tqdm ships no types
-    """The class of the bars; tqdm is imported when the first is needed."""
-    from tqdm import tqdm  # noqa: PLC0415  # at first use
-
-    class Bar(tqdm):  # type: ignore[misc]  # tqdm ships no types
-        """A bar that no thread watches: it is drawn when we say so, and loaders that fork stay safe."""
-
-        monitor_interval = 0
-
-        @property
-        def format_dict(self) -> dict[str, Any]:
-            """As tqdm's, three columns narrower: the `^C` that a terminal echoes must not break the line."""
-            known = super().format_dict
-            return {**known, "ncols": known["ncols"] and max(known["ncols"] - 3, 1)}
-
-    return Bar
-
-
-def _bar(title: str, total: int | None, stream: TextIO) -> Any:  # noqa: ANN401  # tqdm ships no types
-    return _bar_class()(
-        desc=title,
-        total=total,
-        unit=" batches",
-        file=stream,
-        leave=False,
-        dynamic_ncols=True,
-        mininterval=0,
-        miniters=1,
-    )
+    def _screen(self) -> Screen:
+        return screen_for(self.stream)
 
 
 def _epoch(run: Run) -> str:
-    return f"epoch {run.epoch}" if run.epochs is None else f"epoch {run.epoch}/{run.epochs - 1}"
+    return f"epoch {_count(run).strip()}"
+
+
+def _count(run: Run) -> str:
+    """Which epoch this is, of which last one, as wide as that."""
+    if run.epochs is None:
+        return str(run.epoch)
+    last = str(run.epochs - 1)
+    return f"{run.epoch:{len(last)}}/{last}"
 
 
 def _place(run: Run) -> str:
@@ -231,18 +207,3 @@ def _place(run: Run) -> str:
         return f"before epoch {run.epoch}"
     alone = run.parent is None and source in (State.EVALUATE, State.PREDICT)
     return f"at batch {run.batch_index}" if alone else f"in epoch {run.epoch} at batch {run.batch_index}"
-
-
-def _number(value: object) -> str:
-    """Four digits that do not jump from line to line; very small and large ones in powers of ten.
-
-    What is no number, and a callback has put among the metrics, is shown as it is.
-
-    Example:
-        >>> _number(0.98765), _number(12.5), _number(3e-7), _number("none")
-        ('0.9877', '12.5000', '3.00e-07', 'none')
-    """
-    if not isinstance(value, Real):
-        return value if isinstance(value, str) else shown(value)
-    value = float(value)
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"  # noqa: PLR2004  # as said
