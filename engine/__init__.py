@@ -19,8 +19,10 @@
 #   turns       which runs of an engine go on now
 #   metrics     mean loss and metrics: meter adds them up
 #   outputs, dryrun, outcome, errors, suggest    one subject each
+#   timings     where the time of a run goes; summary: what an engine is made of
 #   notebook    a run as a part of a web page
 #   callbacks/  callbacks that come with the engine
+#   sinks       files that the numbers of a training go to; trackers: TensorBoard and others
 #   cli         the command `stateloop`; target finds `module:factory`; cli_check and cli_traces are its part for tests
 #   testing/    the ordering kit: tests of one's own callbacks and machines
 #

@@ -1,8 +1,8 @@
 """What do people hold in their hands?  The engine: a model, what trains it, and everyone who listens."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from functools import partial
 from os import PathLike
@@ -27,7 +27,7 @@ from engine.check import (
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
-from engine.errors import ArgumentRefused
+from engine.errors import ArgumentRefused, EngineBusy
 from engine.fitting import (
     Given,
     check_actions,
@@ -63,6 +63,8 @@ from engine.reports import PLAIN
 from engine.run import Run
 from engine.several import Optimizers, as_model, as_optimizer
 from engine.suggest import suggestions
+from engine.summary import Summary, summarise
+from engine.timings import Timings
 from engine.turns import Turns
 from engine.vocabulary import Vocabulary
 from engine.writers import check_writers
@@ -146,6 +148,8 @@ class Engine:
     _registry: Registry = field(init=False)
     # The runs that go on now.
     _turns: Turns = field(init=False, factory=Turns)
+    # What times the runs that are prepared now, while `timed` is open.
+    _timings: Timings | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what could not work, then register the callbacks."""
@@ -484,6 +488,70 @@ class Engine:
         drawn = self.machine if machine is None else machine
         return diagram(drawn, format, path, hears=who_hears(listeners), answers=who_answers(listeners))
 
+    @contextmanager
+    def timed(self, *, synchronize: bool = False) -> Iterator[Timings]:
+        """Find out where the time goes: each action and each call of a callback, in the runs that begin in here.
+
+        Args:
+            synchronize: Wait for the device of the run behind each call.  Without it the times are the host's: a CUDA
+                device is given its work, which is counted where somebody waits for it, mostly where a number is read.
+
+        Raises:
+            EngineBusy: it is open already.
+
+        Cost: less than half a microsecond for each call that is timed; nothing for runs that begin outside.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> engine = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+            >>> with engine.timed() as timings:
+            ...     run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 5)
+            >>> timings.states["training", "forward"].calls, timings.callbacks["Metrics", "loss_end"].calls
+            (5, 5)
+            >>> print(timings)
+            machine ... state ... calls  seconds  µs a call   share
+            training ...
+        """
+        if self._timings is not None:
+            raise EngineBusy(
+                "engine.timed() was called while it is open already",
+                allowed="one at a time for each engine",
+                instead="leave the other with block first",
+            )
+        self._timings = timings = Timings(synchronize)
+        try:
+            yield timings
+        finally:
+            self._timings = None
+            timings.close()
+
+    def summary(self) -> Summary:
+        """Say what this engine is made of: layers and parameters, optimizers, who listens; nothing is computed.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(2, 1)
+            >>> summary = Engine(model, torch.nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1)).summary()
+            >>> summary.parameters, summary.trainable, summary.optimizers[0].groups[0].settings["lr"]
+            (3, 3, 0.1)
+            >>> print(summary)
+            Linear: 3 parameters, all trainable; 0 numbers in buffers; 12 bytes, float32
+            training on cpu
+            ...
+        """
+        vocabulary = self._registry.vocabulary
+        switches = tuple(name for name in ("checked", "compile", "capture", "prefetch") if getattr(self, name))
+        return summarise(
+            self.model,
+            self.optimizer,
+            self._registry.arranged(),
+            [*vocabulary.events.values(), *vocabulary.guards.values()],
+            device=self._device_now(),
+            machine=self.machine.name,
+            switches=switches,
+        )
+
     def _add(self, listener: Listener) -> None:
         self._registry.add(listener)
         self._warn_if_active("added", level=4)
@@ -512,7 +580,7 @@ class Engine:
     def _kit(self) -> Kit:
         wanted = ((self.compile, self._compiled), (self.prefetch, Prefetch(self._cuda)))
         faster, capture = [does for want, does in wanted if want], self._cuda if self.capture else None
-        return Kit(self.machine, self.actions, self.optimizer, self.checked, faster, capture)
+        return Kit(self.machine, self.actions, self.optimizer, self.checked, faster, capture, self._timings)
 
     def _device_now(self) -> torch.device:
         parameter = next(self.model.parameters(), None)

@@ -26,6 +26,7 @@ from engine.prefetch import Prefetch
 from engine.run import Do, Run, held_by
 from engine.several import Optimizers
 from engine.straight import straighten
+from engine.timings import Timings
 from states import EVALUATION, PREDICTION, Guard, Machine, State, Trigger
 from states.names import is_stop, name_of
 
@@ -42,6 +43,8 @@ class Kit:
     # What replaces the engine's own actions before the user's do, and what captures the step that all come to.
     faster: Sequence[Compiled | Prefetch] = ()
     capture: Cuda | None = None
+    # What times each action and each call of a callback, if that was asked for.
+    timings: Timings | None = None
 
     def actions(self, machine: Machine, holding: Mapping[Enum, Do]) -> dict[Enum, Action]:
         """What is done in each state of a machine: the engine's own actions, the held machines, the user's.
@@ -64,7 +67,9 @@ class Kit:
             actions.update(self._closing(machine, actions))
         if self.capture is not None and machine is self.machine:
             actions.update(capturing(actions, self.capture))
-        return actions if machine.gradients else _without_gradients(machine, actions)
+        if not machine.gradients:
+            actions = _without_gradients(machine, actions)
+        return actions if self.timings is None else self.timings.actions(machine, actions)
 
     def _given(self, given: Action | Do, state: Enum, machine: Machine, actions: Mapping[Enum, Action]) -> Action:
         """A user's action, as one of this machine: what only another one takes is not reported here."""
@@ -111,6 +116,8 @@ class Preparation:
 
     def __attrs_post_init__(self) -> None:
         """Give each listener its own count of hearings and of skips."""
+        if self.kit.timings is not None:
+            self.listeners = self.kit.timings.listeners(self.listeners)
         self.ears = ears_of(self.listeners)
         self.asker = Asker(self.listeners, self.tallies, self.trains)
 

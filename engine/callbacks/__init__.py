@@ -1,7 +1,30 @@
 """Callbacks that come with the engine, one subject a file; each is built on the public `Callback` alone."""
 
+from engine.callbacks.activation_stats import ActivationStats as ActivationStats
 from engine.callbacks.batch_transform import BatchTransform as BatchTransform
+from engine.callbacks.loggers import Log as Log
+from engine.callbacks.memory import Memory as Memory
 from engine.callbacks.mixing import CutMix as CutMix
 from engine.callbacks.mixing import MixUp as MixUp
 from engine.callbacks.progress import Progress as Progress
+from engine.callbacks.schedule import Schedule as Schedule
+from engine.callbacks.schedule_presets import flat_cosine as flat_cosine
+from engine.callbacks.schedule_presets import one_cycle as one_cycle
+from engine.callbacks.schedule_presets import sgdr as sgdr
+from engine.callbacks.schedule_presets import warm_up as warm_up
 from engine.callbacks.short_epochs import ShortEpochs as ShortEpochs
+from engine.callbacks.torch_schedule import TorchSchedule as TorchSchedule
+from engine.curves import Constant as Constant
+from engine.curves import Cosine as Cosine
+from engine.curves import Exponential as Exponential
+from engine.curves import Linear as Linear
+from engine.curves import Polynomial as Polynomial
+from engine.phases import combine as combine
+from engine.phases import lead_in as lead_in
+from engine.phases import repeat as repeat
+from engine.sinks import CSVFile as CSVFile
+from engine.sinks import JSONLines as JSONLines
+from engine.sinks import Sink as Sink
+from engine.trackers import MLflow as MLflow
+from engine.trackers import TensorBoard as TensorBoard
+from engine.trackers import WandB as WandB
