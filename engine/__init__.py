@@ -18,6 +18,8 @@
 #   outoforder  what is wrong in such a loop; replaced: does it go on with what callbacks made of its loss
 #   turns       which runs of an engine go on now
 #   metrics     mean loss and metrics: meter adds them up
+#   checkpoints what is in a checkpoint; files writes and reads it; generators: where the random numbers stand
+#   monitored   did a metric improve?  For callbacks that look at one
 #   outputs, dryrun, outcome, errors, suggest    one subject each
 #   timings     where the time of a run goes; summary: what an engine is made of
 #   notebook    a run as a part of a web page

@@ -24,6 +24,7 @@ from engine.check import (
     check_optimizer,
     check_parts,
 )
+from engine.checkpoints import Parts, restore
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
@@ -308,6 +309,26 @@ class Engine:
         outputs = Outputs()
         self._go(self._run(Run, PREDICTION, loader), outputs)
         return joined(outputs.kept) if outputs.kept else []
+
+    def load(self, path: str | PathLike[str]) -> int:
+        """Take over what the callback `Checkpoint` has written; return how many epochs had ended.
+
+        Model, optimizer and callbacks (by name) get their states, and the random generators of Python, NumPy and torch
+        stand where they stood, so that a training goes on as if it had never been interrupted:
+        `engine.fit(loader, epochs=10, start_epoch=engine.load("runs/1/last.pt"))`.  All that has a state has to be
+        there as it was.  No code from the file is run, and its checksums are compared.
+
+        Raises:
+            ArgumentRefused: a damaged file, another optimizer, a callback with a state too many or too few, by name.
+            RuntimeError, ValueError: torch's, for weights or parameters that do not fit.
+            OSError: the file cannot be opened.
+            EngineBusy: a run goes on.
+
+        Whatever is raised, nothing is changed.
+        """
+        self._turns.refuse_second("load was called")
+        callbacks = {listener.name: listener.source for listener in self._registry.arranged()}
+        return restore(path, Parts(self.model, self.optimizer, callbacks))
 
     def dry_run(
         self,

@@ -2,17 +2,22 @@
 
 from engine.callbacks.activation_stats import ActivationStats as ActivationStats
 from engine.callbacks.batch_transform import BatchTransform as BatchTransform
+from engine.callbacks.checkpoint import Checkpoint as Checkpoint
+from engine.callbacks.early_stopping import EarlyStopping as EarlyStopping
 from engine.callbacks.loggers import Log as Log
 from engine.callbacks.memory import Memory as Memory
 from engine.callbacks.mixing import CutMix as CutMix
 from engine.callbacks.mixing import MixUp as MixUp
 from engine.callbacks.progress import Progress as Progress
+from engine.callbacks.reduce_on_plateau import ReduceLROnPlateau as ReduceLROnPlateau
 from engine.callbacks.schedule import Schedule as Schedule
 from engine.callbacks.schedule_presets import flat_cosine as flat_cosine
 from engine.callbacks.schedule_presets import one_cycle as one_cycle
 from engine.callbacks.schedule_presets import sgdr as sgdr
 from engine.callbacks.schedule_presets import warm_up as warm_up
 from engine.callbacks.short_epochs import ShortEpochs as ShortEpochs
+from engine.callbacks.stop_after import StopAfter as StopAfter
+from engine.callbacks.terminate_on_nan import TerminateOnNaN as TerminateOnNaN
 from engine.callbacks.torch_schedule import TorchSchedule as TorchSchedule
 from engine.curves import Constant as Constant
 from engine.curves import Cosine as Cosine
