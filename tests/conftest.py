@@ -5,6 +5,9 @@ import os
 from hypothesis import HealthCheck, settings
 
 
+# Before torch is loaded: networks so small are fastest on one thread, and two workers' threads wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # dev: moderate, and each run looks elsewhere.  ci: the same examples each time.  nightly: many.
 settings.register_profile("dev", max_examples=60, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
