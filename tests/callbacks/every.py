@@ -1,0 +1,89 @@
+"""Which callbacks come with the engine?  Each of them by name, made for one small training of pictures."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine import Engine
+from engine.callbacks import (
+    ActivationStats,
+    BatchTransform,
+    Checkpoint,
+    Cosine,
+    CSVFile,
+    CutMix,
+    EarlyStopping,
+    JSONLines,
+    Linear,
+    Log,
+    Memory,
+    MixUp,
+    Progress,
+    ReduceLROnPlateau,
+    Schedule,
+    ShortEpochs,
+    StopAfter,
+    TensorBoard,
+    TerminateOnNaN,
+    TorchSchedule,
+    one_cycle,
+)
+
+
+# What makes a callback; it is given the folder in which it may write, and the optimizer that it may schedule.
+Make = Callable[[Path, torch.optim.Optimizer], object]
+
+EVERY: Mapping[str, Make] = {
+    "Progress": lambda *_: Progress(stream=io.StringIO()),
+    "Schedule by batch": lambda *_: Schedule({"lr": Cosine(0.1, 0.0)}),
+    "Schedule by epoch": lambda *_: Schedule({"momentum": Linear(0.9, 0.5)}, by="epoch"),
+    "one_cycle": lambda *_: one_cycle(0.1),
+    "TorchSchedule": lambda _, sgd: TorchSchedule(torch.optim.lr_scheduler.ExponentialLR(sgd, 0.9)),
+    "MixUp": lambda *_: MixUp(),
+    "CutMix": lambda *_: CutMix(),
+    "BatchTransform": lambda *_: BatchTransform(lambda inputs: inputs / 2),
+    "ShortEpochs": lambda *_: ShortEpochs(3),
+    "ActivationStats": lambda *_: ActivationStats(),
+    "Memory": lambda *_: Memory(),
+    "Log to CSV": lambda folder, _: Log(CSVFile(folder / "log.csv")),
+    "Log to JSON": lambda folder, _: Log(JSONLines(folder / "log.jsonl"), every=2),
+    "Log to TensorBoard": lambda folder, _: Log(TensorBoard(folder)),
+    "EarlyStopping": lambda *_: EarlyStopping(monitor="valid_loss", mode="min", patience=50),
+    "ReduceLROnPlateau": lambda *_: ReduceLROnPlateau(monitor="train_loss", mode="min", patience=1, factor=0.5),
+    "Checkpoint": lambda folder, _: Checkpoint(folder, monitor="valid_loss", mode="min"),
+    "StopAfter": lambda *_: StopAfter(epochs=50),
+    "TerminateOnNaN": lambda *_: TerminateOnNaN(every=2),
+    "TerminateOnNaN of gradients": lambda *_: TerminateOnNaN(every=2, gradients=True),
+}
+
+
+def pictures(number: int, seed: int = 1) -> list[tuple[Tensor, Tensor]]:
+    """Batches of five pictures of shape (1, 4, 4), each of one of three classes; no shared generator is used."""
+    chance = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(5, 1, 4, 4, generator=chance), torch.randint(3, (5,), generator=chance)) for _ in range(number)
+    ]
+
+
+def network() -> nn.Sequential:
+    """Convolution, batch norm, dropout and a linear layer; always the same."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU()),
+        *(nn.Flatten(), nn.Dropout(0.1), nn.Linear(32, 3)),
+    )
+
+
+def engine_of(makes: Sequence[Make], folder: Path, **parts: Any) -> Engine:
+    """An engine that trains the network with momentum, and callbacks, each with a folder of its own."""
+    model = network()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    engine = Engine(model, nn.functional.cross_entropy, sgd, **parts)
+    for number, make in enumerate(makes):
+        (folder / str(number)).mkdir(parents=True)
+        engine.add(make(folder / str(number), sgd))
+    return engine
