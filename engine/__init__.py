@@ -20,6 +20,8 @@
 #   metrics     mean loss and metrics: meter adds them up
 #   checkpoints what is in a checkpoint; files writes and reads it; generators: where the random numbers stand
 #   monitored   did a metric improve?  For callbacks that look at one
+#   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve; undone puts all back
+#               that a trial changes, and kept is how
 #   outputs, dryrun, outcome, errors, suggest    one subject each
 #   timings     where the time of a run goes; summary: what an engine is made of
 #   notebook    a run as a part of a web page

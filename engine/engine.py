@@ -75,6 +75,7 @@ from states.walk import Plan, Reporting, script
 
 
 if TYPE_CHECKING:
+    from engine.found import LRFound
     from engine.outcome import Tally
 
 Loader = Iterable[Any]
@@ -379,6 +380,66 @@ class Engine:
             Adam has a fused step on cpu: Adam(..., fused=True) is faster. It is not switched on for you: ...
         """
         return suggestions(self.optimizer)
+
+    def lr_find(
+        self,
+        train_loader: Loader,
+        *,
+        start_lr: float = 1e-7,
+        end_lr: float = 10.0,
+        num_it: int = 100,
+        stop_at: float | None = 4.0,
+        groups: Collection[int] | None = None,
+    ) -> "LRFound":
+        """Search a learning rate: train a little with each of many, small to large, and undo it all.
+
+        Returns the losses over the rates, with four suggestions.  No learning rate is changed: which one to take is
+        for you to say.  `print(found)` compares them, `found.plot()` draws them; look at the picture.
+
+        However it ends (all tried, an error, Ctrl-C), model, optimizer, random generators and callbacks are as before,
+        bit for bit, so a training behind it is what it would have been without; `engine.undone` says what is not put
+        back.  Of callbacks and functions, only those take part that have `in_trials = True`; nothing is validated.
+
+        Args:
+            train_loader: As in `fit`, but not an iterator, which could not be put back; begun anew if it is shorter.
+            start_lr: The rate of the first batch, above 0.
+            end_lr: The rate of the last batch; the factor from each to the next is the same.
+            num_it: How many rates, one a batch.
+            stop_at: The search is over when the smoothed loss is so many times its best, or a loss is not finite;
+                `None` waits for that alone.
+            groups: The numbers of the optimizer's groups that are searched, `None` for all.  They keep the ratios of
+                their rates; the largest goes from *start_lr* to *end_lr*.
+
+        Raises:
+            EngineBusy: the engine is in a run.
+            Refused: as in `fit`, and numbers of which no search can be made.
+            Exception: whatever is raised in the search, unchanged.
+
+        Cost: that of so many batches, whose losses are read on the host one by one, and of one copy of model,
+        gradients and optimizer's state, which is held meanwhile.
+
+        Example:
+            >>> import torch
+            >>> inputs = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+            >>> model = torch.nn.Linear(8, 1, bias=False)
+            >>> model.weight = torch.nn.Parameter(torch.zeros(1, 8))
+            >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+            >>> found = Engine(model, torch.nn.MSELoss(), sgd).lr_find([(inputs, inputs.sum(1, keepdim=True))])
+            >>> print(found)
+            98 of 100 learning rates, from 1.00e-07 to 6.89e+00: the smoothed loss was more than 4 times its best
+              valley    9.11e-04  in the middle of the longest fall of the loss
+              slide     5.46e-02  before the loss begins to slide up
+              minimum   2.72e-01  a tenth of the rate with the lowest loss
+              steep     1.15e-01  where the loss falls fastest
+            >>> for group in sgd.param_groups:
+            ...     group["lr"] = found.valley
+        """
+        from engine.callbacks.lr_finder import LRFinder  # noqa: PLC0415  # as below
+        from engine.lr_find import search  # noqa: PLC0415  # it comes behind the callbacks, and those behind this file
+
+        self._turns.refuse_second("lr_find was called")
+        finder = LRFinder(start_lr=start_lr, end_lr=end_lr, num_it=num_it, stop_at=stop_at, groups=groups)
+        return search(self, train_loader, finder)
 
     def on(
         self, event: str, *, every: int = 1, once: int | None = None, order: int = 0

@@ -5,6 +5,7 @@ from engine.callbacks.batch_transform import BatchTransform as BatchTransform
 from engine.callbacks.checkpoint import Checkpoint as Checkpoint
 from engine.callbacks.early_stopping import EarlyStopping as EarlyStopping
 from engine.callbacks.loggers import Log as Log
+from engine.callbacks.lr_finder import LRFinder as LRFinder
 from engine.callbacks.memory import Memory as Memory
 from engine.callbacks.mixing import CutMix as CutMix
 from engine.callbacks.mixing import MixUp as MixUp
