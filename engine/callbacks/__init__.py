@@ -1,9 +1,15 @@
 """Callbacks that come with the engine, one subject a file; each is built on the public `Callback` alone."""
 
+from engine.callbacks.accumulate import Accumulate as Accumulate
 from engine.callbacks.activation_stats import ActivationStats as ActivationStats
+from engine.callbacks.averaged_weights import AveragedWeights as AveragedWeights
 from engine.callbacks.batch_transform import BatchTransform as BatchTransform
 from engine.callbacks.checkpoint import Checkpoint as Checkpoint
+from engine.callbacks.clip_gradients import ClipGradients as ClipGradients
 from engine.callbacks.early_stopping import EarlyStopping as EarlyStopping
+from engine.callbacks.freeze import Freeze as Freeze
+from engine.callbacks.freeze_batch_norm import FreezeBatchNorm as FreezeBatchNorm
+from engine.callbacks.gradient_stats import GradientStats as GradientStats
 from engine.callbacks.loggers import Log as Log
 from engine.callbacks.lr_finder import LRFinder as LRFinder
 from engine.callbacks.memory import Memory as Memory
@@ -20,6 +26,7 @@ from engine.callbacks.short_epochs import ShortEpochs as ShortEpochs
 from engine.callbacks.stop_after import StopAfter as StopAfter
 from engine.callbacks.terminate_on_nan import TerminateOnNaN as TerminateOnNaN
 from engine.callbacks.torch_schedule import TorchSchedule as TorchSchedule
+from engine.callbacks.weight_decay import WeightDecay as WeightDecay
 from engine.curves import Constant as Constant
 from engine.curves import Cosine as Cosine
 from engine.curves import Exponential as Exponential

@@ -10,13 +10,19 @@ from torch import Tensor, nn
 
 from engine import Engine
 from engine.callbacks import (
+    Accumulate,
     ActivationStats,
+    AveragedWeights,
     BatchTransform,
     Checkpoint,
+    ClipGradients,
     Cosine,
     CSVFile,
     CutMix,
     EarlyStopping,
+    Freeze,
+    FreezeBatchNorm,
+    GradientStats,
     JSONLines,
     Linear,
     Log,
@@ -31,6 +37,7 @@ from engine.callbacks import (
     TensorBoard,
     TerminateOnNaN,
     TorchSchedule,
+    WeightDecay,
     one_cycle,
 )
 
@@ -45,6 +52,15 @@ EVERY: Mapping[str, Make] = {
     "one_cycle": lambda *_: one_cycle(0.1),
     "TorchSchedule": lambda _, sgd: TorchSchedule(torch.optim.lr_scheduler.ExponentialLR(sgd, 0.9)),
     "LRFinder": lambda *_: LRFinder(num_it=20),
+    "Accumulate batches": lambda *_: Accumulate(batches=3),
+    "Accumulate samples": lambda *_: Accumulate(samples=8),
+    "ClipGradients by norm": lambda *_: ClipGradients(norm=1.0),
+    "ClipGradients by value": lambda *_: ClipGradients(value=0.1),
+    "WeightDecay": lambda *_: WeightDecay(0.01),
+    "GradientStats": lambda *_: GradientStats(every=2),
+    "AveragedWeights": lambda *_: AveragedWeights(decay=0.9),
+    "Freeze": lambda *_: Freeze("0", until=3),
+    "FreezeBatchNorm": lambda *_: FreezeBatchNorm(),
     "MixUp": lambda *_: MixUp(),
     "CutMix": lambda *_: CutMix(),
     "BatchTransform": lambda *_: BatchTransform(lambda inputs: inputs / 2),

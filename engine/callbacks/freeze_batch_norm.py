@@ -1,0 +1,88 @@
+"""How do batch norms keep the statistics that they have, while the rest of the model trains?"""
+
+from typing import TYPE_CHECKING
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from engine.errors import ArgumentRefused
+from engine.listeners import Callback
+from engine.run import Run
+from states.errors import shown, typed
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class FreezeBatchNorm(Callback):
+    """Keep all batch norms in evaluation mode while the model trains: they use their running statistics, and keep them.
+
+    They are looked at before each forward, so whoever calls `model.train()` in the middle does not unfreeze them.  The
+    engine puts each module's mode back after the run.  Sync batch norms are among them; instance, layer and group norms
+    keep no batch statistics, and are not.
+
+    Args:
+        train_affine: Whether their weights and biases learn.  If not, they require no gradient during the run.
+
+    Raises:
+        ArgumentRefused: *train_affine* is no bool.
+
+    Cost per batch: a look at the mode of each batch norm.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from engine import Engine
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> engine = Engine(model, nn.MSELoss(), sgd, callbacks=[FreezeBatchNorm()])
+        >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))])
+        >>> model[1].running_mean
+        tensor([0., 0., 0.])
+    """
+
+    order = -60
+
+    def __init__(self, *, train_affine: bool = True) -> None:
+        if not isinstance(train_affine, bool):
+            raise ArgumentRefused(
+                f"train_affine is {shown(train_affine)}, {typed(train_affine)}",
+                allowed="True, False",
+                instead="leave it out to let weights and biases learn",
+            )
+        self.train_affine = train_affine
+        self._norms: list[_BatchNorm] = []
+        self._frozen: list[Tensor] = []
+
+    def on_train_begin(self, run: Run) -> None:
+        """Find the batch norms, and freeze them."""
+        self._norms = [module for module in run.model.modules() if isinstance(module, _BatchNorm)]
+        self._freeze()
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Freeze what somebody else has unfrozen since."""
+        del run
+        self._freeze()
+
+    def on_forward_begin(self, run: Run) -> None:
+        """See that they are still in evaluation mode."""
+        del run
+        for norm in self._norms:
+            if norm.training:
+                norm.eval()
+
+    def on_train_end(self, run: Run) -> None:
+        """Let weights and biases learn again that did before."""
+        del run
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._norms, self._frozen = [], []
+
+    def _freeze(self) -> None:
+        for norm in self._norms:
+            norm.eval()
+            for parameter in () if self.train_affine else norm.parameters():
+                if parameter.requires_grad:
+                    self._frozen.append(parameter)
+                    parameter.requires_grad_(False)
+                    parameter.grad = None  # an optimizer moves what has one

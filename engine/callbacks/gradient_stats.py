@@ -1,0 +1,239 @@
+"""How large are gradients and weights, and how far does a step move them?  Looked at every so many steps."""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from engine.check import check_count
+from engine.errors import ArgumentRefused
+from engine.listeners import Callback
+from engine.run import Run
+from states.errors import shown, typed
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# What is measured of each parameter, in this order.
+COLUMNS = ("grad_mean", "grad_std", "grad_near_zero", "grad_norm", "mean", "std", "norm", "update_ratio")
+
+
+class GradientStats(Callback):
+    """Measure gradients, weights and steps, for each parameter of the model, at every n-th step.
+
+    Measured are, in float32: `grad_mean` and `grad_std`, mean and standard deviation of the gradient before clipping
+    (over all of its numbers, without Bessel's correction); `grad_near_zero`, the share of them that are not larger than
+    *near_zero*; `grad_norm`, its 2-norm; `mean`, `std` and `norm` of the weights before the step; `update_ratio`, the
+    norm of what the step changed, divided by `norm`: about 0.001 is a healthy one, says a rule of thumb.  What has no
+    gradient in a step has nan there.
+
+    Args:
+        every: Look at each so many steps.
+        near_zero: Up to which absolute value a number is near zero.
+
+    Attributes:
+        names: The parameters, as `model.named_parameters()` calls them.
+        steps: The steps that were looked at, counted from 1 over the whole training.
+
+    Raises:
+        ArgumentRefused: *every* is no whole number from 1 on, *near_zero* no number from 0 on; at `train_begin`, where
+            a training goes on with the numbers of another model.
+
+    Cost per step: a comparison; at every n-th about twenty operations for each parameter and a copy of the weights, all
+    on the device.  They are read on the host once per epoch.
+
+    Example:
+        >>> from engine import Engine
+        >>> model = torch.nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> stats = GradientStats(every=5)
+        >>> engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks=[stats])
+        >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 10, epochs=2)
+        >>> stats.names, stats.steps, stats.stats["grad_norm"].shape
+        (['weight', 'bias'], [5, 10, 15, 20], torch.Size([4, 2]))
+    """
+
+    order = 40
+
+    def __init__(self, *, every: int = 50, near_zero: float = 1e-8) -> None:
+        check_count("every", every, least=1)
+        if isinstance(near_zero, bool) or not isinstance(near_zero, int | float) or not near_zero >= 0:
+            raise ArgumentRefused(
+                f"near_zero is {shown(near_zero)}, {typed(near_zero)}",
+                allowed="a number, 0 or more",
+                instead="leave it out for 1e-8",
+            )
+        self.every, self.near_zero = every, near_zero
+        self.names: list[str] = []
+        self.steps: list[int] = []
+        self._step = 0
+        # What was read, of shape (steps, parameters, columns); what is on the device still, each of shape (parameters,
+        # columns); and between step_begin and step_end the weights before it, with what was measured.
+        self._read = torch.empty(0, 0, len(COLUMNS))
+        self._pending: list[Tensor] = []
+        self._open: tuple[list[Tensor], list[Tensor]] | None = None
+
+    @property
+    def stats(self) -> dict[str, Tensor]:
+        """What was measured, by column: float32 on the host, of shape (steps, parameters)."""
+        self._fetch()
+        return {column: self._read[:, :, number] for number, column in enumerate(COLUMNS)}
+
+    def on_train_begin(self, run: Run) -> None:
+        """Begin anew, unless a training goes on."""
+        names = [name for name, _ in run.model.named_parameters()]
+        if run.epoch == 0 or not self.names:
+            self._begin(names)
+        elif names != self.names:
+            raise ArgumentRefused(
+                f"GradientStats goes on in epoch {run.epoch} with other parameters: {shown(names)}",
+                allowed=f"those that it has numbers of: {shown(self.names)}",
+                instead="train the model that the state is of, or make a new GradientStats",
+            )
+
+    def on_step_begin(self, run: Run) -> None:
+        """Measure gradients and weights, if it is time to."""
+        self._step += 1
+        if self._step % self.every == 0:
+            weights = [parameter.detach().clone() for parameter in run.model.parameters()]
+            self._open = weights, [self._measured(parameter) for parameter in run.model.parameters()]
+
+    def on_step_end(self, run: Run) -> None:
+        """Measure how far the weights have moved, if it is time to."""
+        if self._open is None:
+            return
+        (weights, measured), self._open = self._open, None
+        rows = []
+        for parameter, before, numbers in zip(run.model.parameters(), weights, measured, strict=True):
+            moved = _norm(parameter.detach() - before) / _norm(before)
+            rows.append(torch.cat([numbers, moved.reshape(1)]).to(run.device))
+        self.steps.append(self._step)
+        self._pending.append(torch.stack(rows))
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Read what was measured."""
+        del run
+        self._fetch()
+
+    def on_train_end(self, run: Run) -> None:
+        """Read what an epoch left that did not end; hold no weights."""
+        del run
+        self._open = None
+        self._fetch()
+
+    def table(self) -> str:
+        """The numbers of the last step that was looked at, a line for each parameter."""
+        self._refuse_nothing("table")
+        width = max(map(len, self.names))
+        lines = [f"{f'step {self.steps[-1]}':{width}}  {'  '.join(f'{c:>14}' for c in COLUMNS)}"]
+        for name, numbers in zip(self.names, self._read[-1].tolist(), strict=True):
+            lines.append(f"{name:{width}}  {'  '.join(f'{number:14.3g}' for number in numbers)}")
+        return "\n".join(lines)
+
+    def plot(self, path: str | PathLike[str] | None = None) -> "Figure":
+        """A picture of the norms of gradients and of how far steps move weights, parameter by step, on log scales.
+
+        Args:
+            path: Where it is saved as well; its end says as what.
+
+        Raises:
+            ArgumentRefused: nothing was measured yet.
+            PicturesMissing: matplotlib is not installed.
+        """
+        self._refuse_nothing("plot")
+        figure = _figure(len(self.names))
+        titles = {"grad_norm": "norm of the gradient", "update_ratio": "norm of the step / norm of the weights"}
+        axes = figure.subplots(1, len(titles), sharey=True)
+        for panel, (column, title) in zip(axes, titles.items(), strict=True):
+            self._draw(panel, column, title)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was measured."""
+        self._fetch()
+        return {"names": self.names, "steps": self.steps, "step": self._step, "read": self._read}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the numbers back; `fit(..., start_epoch=n)` goes on with them."""
+        self.names, self.steps, self._step = list(state["names"]), list(state["steps"]), state["step"]
+        self._read, self._pending = state["read"].clone(), []
+
+    def _begin(self, names: list[str]) -> None:
+        self.names, self.steps, self._step = names, [], 0
+        self._read, self._pending = torch.empty(0, len(names), len(COLUMNS)), []
+
+    def _fetch(self) -> None:
+        if self._pending:
+            self._read, self._pending = torch.cat([self._read, torch.stack(self._pending).cpu()]), []
+
+    @torch.no_grad()
+    def _measured(self, parameter: Tensor) -> Tensor:
+        """All columns but the last of one parameter, of shape (7,)."""
+        weights = _plain(parameter)
+        std, mean = torch.std_mean(weights, correction=0)
+        numbers = [mean, std, _norm(parameter)]
+        if parameter.grad is None:
+            return torch.stack([*[torch.full_like(mean, torch.nan)] * 4, *numbers])
+        gradient = _plain(parameter.grad)
+        grad_std, grad_mean = torch.std_mean(gradient, correction=0)
+        near_zero = (gradient.abs() <= self.near_zero).float().mean()
+        return torch.stack([grad_mean, grad_std, near_zero, _norm(parameter.grad), *numbers])
+
+    def _refuse_nothing(self, asked: str) -> None:
+        self._fetch()
+        if not len(self._read):
+            raise ArgumentRefused(
+                f"{asked} was asked for, and nothing was measured yet",
+                allowed=f"a training of {self.every} steps or more",
+                instead="train first, or look more often: GradientStats(every=1)",
+            )
+
+    def _draw(self, axes: "Axes", column: str, title: str) -> None:
+        from matplotlib.colors import LogNorm  # noqa: PLC0415  # only a picture needs it
+        from matplotlib.ticker import LogLocator, MaxNLocator  # noqa: PLC0415  # as above
+
+        numbers = self.stats[column].T.numpy()
+        positive = numbers[(numbers > 0) & (numbers < torch.inf)]
+        scale = LogNorm(positive.min(), positive.max()) if positive.size else None
+        edges = [step - self.every / 2 for step in self.steps]
+        mesh = axes.pcolormesh([*edges, edges[-1] + self.every], range(len(self.names) + 1), numbers, norm=scale)
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("step")
+        axes.set_ylim(len(self.names), 0)  # the first layer on top
+        axes.set_yticks([number + 0.5 for number in range(len(self.names))], self.names)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(axis="y", length=0)
+        axes.spines[:].set_visible(False)
+        if scale is not None:
+            bar = axes.figure.colorbar(mesh, ax=axes, ticks=LogLocator(subs=(1, 3)), format="{x:g}")
+            bar.minorticks_off()
+            bar.outline.set_visible(False)
+
+
+def _figure(rows: int) -> "Figure":
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  # only a picture needs it
+    except ImportError as missing:
+        from states.svg import PicturesMissing  # noqa: PLC0415  # only where it is raised
+
+        msg = 'a plot needs matplotlib, which is not installed\n  instead:  pip install "stateloop[pictures]"'
+        raise PicturesMissing(msg) from missing
+    return Figure(figsize=(9, 1.5 + 0.22 * max(rows, 6)), layout="constrained", dpi=150)
+
+
+def _plain(numbers: Tensor) -> Tensor:
+    """Dense real numbers in float32: those of a sparse gradient, and both parts of complex ones."""
+    numbers = numbers.detach()
+    dense = numbers.to_dense() if numbers.is_sparse else numbers
+    return (torch.view_as_real(dense) if dense.is_complex() else dense).float()
+
+
+def _norm(numbers: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(_plain(numbers))
+    return norm
