@@ -96,7 +96,6 @@ def checkpoint_of(run: Run, epoch: int) -> dict[str, Any]:
 
     The tensors are those of the run, not copies: write them before the next step.
     """
-    scaler = getattr(run, "scaler", None)  # only a run in fp16 has one
     content = {
         "format": FORMAT,
         "torch": str(torch.__version__),
@@ -104,7 +103,7 @@ def checkpoint_of(run: Run, epoch: int) -> dict[str, Any]:
         "updates": run.updates,
         "batches_done": run.batches_done,
         "history": run.history,
-        **Parts(run.model, run.optimizer, run.callbacks, scaler).states(),
+        **Parts(run.model, run.optimizer, run.callbacks, run.scaler).states(),
     }
     for where, value in _foreign("", content):
         raise ArgumentRefused(

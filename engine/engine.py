@@ -7,11 +7,12 @@ from enum import Enum
 from functools import partial
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from attrs import define, evolve, field, setters
 from torch import Tensor, nn, optim
+from torch.amp import GradScaler
 
 from engine.batches import NoLoader
 from engine.captured import check_capture
@@ -57,6 +58,7 @@ from engine.meter import MetricFunction, MetricObject
 from engine.metrics import Metrics, Records
 from engine.openrun import OpenRun
 from engine.outputs import Outputs, joined
+from engine.precision import Precision, check_backward, check_capturing, check_scaled, precision_of
 from engine.prefetch import Prefetch, check_prefetch
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
@@ -69,7 +71,7 @@ from engine.timings import Timings
 from engine.turns import Turns
 from engine.vocabulary import Vocabulary
 from engine.writers import check_writers
-from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove
+from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove, scaled
 from states.errors import shown
 from states.walk import Plan, Reporting, script
 
@@ -112,6 +114,10 @@ class Engine:
             the README for this one and the next two.
         capture: Replay each training step, forward to zero_grad, as one CUDA graph; nobody may hear or answer in there.
         prefetch: Copy each batch to the CUDA device while the one before is worked on.
+        precision: `"bf16"` or `"fp16"`: forward and loss, yours too, run under `torch.autocast`.  With fp16 the machine
+            is `states.scaled(machine)`, and a `torch.amp.GradScaler`, this one if one is given, scales the loss where
+            its gradients are computed; callbacks see `run.loss` as it is, but scaled gradients in `backward_end`.
+            Gradients that overflow are dropped: that is heard as `overflow`, and counted in `run.overflows`.
 
     Raises:
         ArgumentRefused, CallbackRefused: something that could not work; nothing was changed.
@@ -142,10 +148,14 @@ class Engine:
     compile: bool = field(default=False, kw_only=True)
     capture: bool = field(default=False, kw_only=True)
     prefetch: bool = field(default=False, kw_only=True)
+    precision: Literal["bf16", "fp16"] | GradScaler | None = field(
+        default=None, kw_only=True, on_setattr=setters.frozen
+    )
 
     # What is compiled, and what captures and copies; tests put a stand-in in its place.
     _compiled: Compiled = field(init=False, factory=Compiled)
     _cuda: Cuda = field(init=False, factory=Cuda)
+    _precision: Precision | None = field(init=False)
     # Everyone who hears or answers.
     _registry: Registry = field(init=False)
     # The runs that go on now.
@@ -160,6 +170,11 @@ class Engine:
             raise ArgumentRefused(
                 f"the machine is {shown(self.machine)}", allowed="a states.Machine", instead="leave it out for TRAINING"
             )
+        device = self._device_now() if self.device is None else torch.device(self.device)
+        self._precision = precision_of(self.precision, device)
+        if self.scaler is not None:
+            object.__setattr__(self, "machine", scaled(self.machine))  # the one that runs
+            check_backward(self.machine, self.actions)
         self._check_machines()
         self._registry = Registry(Vocabulary.of(self.machine))
         if isinstance(self._given, str) or not isinstance(self._given, Iterable):
@@ -203,6 +218,7 @@ class Engine:
         check_validation(self.machine, self.actions, who_answers(self._registry.arranged()), valid_loader)
         self._check_training(max_updates, computes=True, validates=valid_loader is not None)
         if self.capture:
+            check_capturing(self._precision)
             self._cuda.check(self._device_now(), "capture")
             check_capture(self.machine, self.actions, self._registry.arranged(), self.model, self.optimizer)
         run = self._run(Run, self.machine, train_loader)
@@ -233,7 +249,8 @@ class Engine:
             start_epoch: As in `fit`.
             mine: The states whose work your code does and reports; the engine does that of all others.  By default
                 those of a plain script: forward, loss, backward, step, and what its loops stand for.  `advance` does
-                not look at it.
+                not look at it.  With `precision`, your code opens autocast itself; with fp16 it leaves backward to the
+                engine, or does what unscales as well.
 
         Returns:
             The run.  Nothing has happened yet: it begins with the first transition.
@@ -329,7 +346,7 @@ class Engine:
         """
         self._turns.refuse_second("load was called")
         callbacks = {listener.name: listener.source for listener in self._registry.arranged()}
-        return restore(path, Parts(self.model, self.optimizer, callbacks))
+        return restore(path, Parts(self.model, self.optimizer, callbacks, self.scaler))
 
     def dry_run(
         self,
@@ -350,7 +367,8 @@ class Engine:
             max_updates: As in `fit`.
             answers: For a guard, by name, at which of its askings (from 0) it says yes: `{"skip_step": [0, 2]}`.
                 All others are no.
-            reports: For states of your own that can report several triggers: which one, given the counters.
+            reports: For states that can report several triggers: which one, given the counters; one of your own must be
+                among them.  `{State.UNSCALE: lambda counters: Trigger.OVERFLOWED}` shows the way of an overflow.
 
         Raises:
             PlanRefused: a number that no loader could have.
@@ -515,6 +533,11 @@ class Engine:
         return f"<Engine of {type(self.model).__name__}: {self.machine.name}; {', '.join(self._registry.names)}>"
 
     @property
+    def scaler(self) -> GradScaler | None:
+        """What scales the loss, with fp16; callbacks find it in `run.scaler`."""
+        return None if self._precision is None else self._precision.scaler
+
+    @property
     def last_run(self) -> Run | None:
         """The run that began last, also if it failed."""
         return self._turns.last
@@ -623,7 +646,9 @@ class Engine:
             ...
         """
         vocabulary = self._registry.vocabulary
-        switches = tuple(name for name in ("checked", "compile", "capture", "prefetch") if getattr(self, name))
+        switches = [name for name in ("checked", "compile", "capture", "prefetch") if getattr(self, name)]
+        if self._precision is not None:
+            switches.append(self._precision.name)
         return summarise(
             self.model,
             self.optimizer,
@@ -631,7 +656,7 @@ class Engine:
             [*vocabulary.events.values(), *vocabulary.guards.values()],
             device=self._device_now(),
             machine=self.machine.name,
-            switches=switches,
+            switches=tuple(switches),
         )
 
     def _add(self, listener: Listener) -> None:
@@ -662,7 +687,8 @@ class Engine:
     def _kit(self) -> Kit:
         wanted = ((self.compile, self._compiled), (self.prefetch, Prefetch(self._cuda)))
         faster, capture = [does for want, does in wanted if want], self._cuda if self.capture else None
-        return Kit(self.machine, self.actions, self.optimizer, self.checked, faster, capture, self._timings)
+        kit = Kit(self.machine, self.actions, self.optimizer, self.checked, faster, capture)
+        return evolve(kit, precision=self._precision, timings=self._timings)
 
     def _device_now(self) -> torch.device:
         parameter = next(self.model.parameters(), None)
@@ -677,7 +703,10 @@ class Engine:
         check_loss(computing, self.loss_fn, self.actions)
         if uses_optimizer(machines, self.actions):
             check_optimizer(self.model, self.optimizer)
-        if steps(machines, self.actions):
+        stepping = steps(machines, self.actions)
+        if self.scaler is not None:
+            check_scaled(self.optimizer, self._registry.arranged(), steps=stepping)
+        if stepping:
             check_closures(self.optimizer)
         if self.optimizer is not None:
             check_writers(self._registry.arranged(), self.optimizer.param_groups)
@@ -693,6 +722,7 @@ class Engine:
             one_device=device.type == "cpu" and not torch.accelerator.is_available(),
             loss_fn=self.loss_fn,
             optimizer=self.optimizer,
+            scaler=self.scaler,
             loader=loader,
             state=machine.initial,
             pairs_only=State.FORWARD not in self.actions and machine is not PREDICTION,

@@ -15,6 +15,7 @@ from engine.several import Optimizers
 from states import Guard, Machine, State, Trigger
 from states.errors import shown, typed
 from states.names import name_of
+from states.scaled import UNSCALING
 
 
 Given = Mapping[State, Action | Do] | Mapping[Enum, Action | Do]
@@ -103,7 +104,7 @@ def check_max_updates(machine: Machine, given: Mapping[Any, object], max_updates
 
 
 # The engine's own actions that choose among triggers without a look at the validation loader.
-_BLIND = (State.TRAIN, State.FETCH, State.WINDOW)
+_BLIND = (State.TRAIN, State.FETCH, State.WINDOW, *UNSCALING)
 
 
 def check_validation(
@@ -189,7 +190,7 @@ def steps(machines: Sequence[Machine], given: Mapping[Any, object]) -> bool:
 
 def uses_optimizer(machines: Sequence[Machine], given: Mapping[Any, object]) -> bool:
     """Whether the engine's own actions use the optimizer in one of these machines."""
-    using = {State.STEP, State.FLUSH, State.ZERO_GRAD, State.CLEAR} - set(given)
+    using = {State.STEP, State.FLUSH, State.ZERO_GRAD, State.CLEAR, *UNSCALING} - set(given)
     return any(state in using for machine in machines for state in machine.states)
 
 

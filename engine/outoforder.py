@@ -89,6 +89,17 @@ def passed_over(run: "SteppedRun", name: str) -> OutOfOrder:
     )
 
 
+def unscaled(run: "SteppedRun") -> OutOfOrder:
+    """The error for gradients of the user's code that the engine would divide by a scale that it may not know of."""
+    return OutOfOrder(
+        f"grads_ready was reported in {_standing(run)}, and with fp16 the engine would divide them by its scale",
+        allowed="backward and unscale, both in mine or both the engine's",
+        instead="take loss.backward() out of your loop, and say mine=PLAIN - {State.BACKWARD}; or say "
+        "mine=PLAIN | {State.UNSCALE, State.DESCALE}, and use run.scaler in your loop",
+        recent=run.recent,
+    )
+
+
 def window_cleared(run: "SteppedRun") -> OutOfOrder:
     """The error for a window that is open and whose gradients are gone."""
     return OutOfOrder(

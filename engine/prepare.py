@@ -22,6 +22,7 @@ from engine.link import Ears, Linked, ears_of, link, reached
 from engine.listeners import Listener
 from engine.loop import source
 from engine.outcome import Tally
+from engine.precision import Precision
 from engine.prefetch import Prefetch
 from engine.run import Do, Run, held_by
 from engine.several import Optimizers
@@ -43,6 +44,8 @@ class Kit:
     # What replaces the engine's own actions before the user's do, and what captures the step that all come to.
     faster: Sequence[Compiled | Prefetch] = ()
     capture: Cuda | None = None
+    # In what forward and loss are computed, the user's own as well.
+    precision: Precision | None = None
     # What times each action and each call of a callback, if that was asked for.
     timings: Timings | None = None
 
@@ -53,16 +56,12 @@ class Kit:
             machine: The machine.
             holding: For each state that holds a machine, what runs that machine.
         """
-        actions = built_in(machine)
-        if isinstance(self.optimizer, Optimizers):
-            actions.update(each(actions))
-        for faster in self.faster:
-            actions.update(faster.actions(actions))
-        for state, do in holding.items():
-            actions[state] = Action(do, _reports_of_held(machine, state), sure=True)
+        actions = self._own(machine, holding)
         for state, given in self.given.items():
             if state in machine.states and (state is not machine.initial or machine is self.machine):
                 actions[state] = self._given(given, state, machine, actions)
+        if self.precision is not None:
+            actions.update(self.precision.around(machine, actions))
         if needs_closure(self.optimizer):
             actions.update(self._closing(machine, actions))
         if self.capture is not None and machine is self.machine:
@@ -70,6 +69,19 @@ class Kit:
         if not machine.gradients:
             actions = _without_gradients(machine, actions)
         return actions if self.timings is None else self.timings.actions(machine, actions)
+
+    def _own(self, machine: Machine, holding: Mapping[Enum, Do]) -> dict[Enum, Action]:
+        """The engine's own actions, and the held machines."""
+        actions = built_in(machine)
+        if isinstance(self.optimizer, Optimizers):
+            actions.update(each(actions))
+        for faster in self.faster:
+            actions.update(faster.actions(actions))
+        if self.precision is not None:
+            actions.update(self.precision.own(machine))
+        for state, do in holding.items():
+            actions[state] = Action(do, _reports_of_held(machine, state), sure=True)
+        return actions
 
     def _given(self, given: Action | Do, state: Enum, machine: Machine, actions: Mapping[Enum, Action]) -> Action:
         """A user's action, as one of this machine: what only another one takes is not reported here."""

@@ -20,15 +20,16 @@ from engine.between import ahead
 from engine.brought import NOTHING, check_brought, usual
 from engine.errors import BatchRefused, LoaderRefused
 from engine.fitting import Given
-from engine.link import LinkedGroup, LinkedRow
+from engine.link import LinkedGroup, LinkedRow, reached
 from engine.outcome import SKIPPED, Tally
-from engine.outoforder import nothing_to_skip, out_of_order, passed_over, skips_batch, window_cleared
+from engine.outoforder import nothing_to_skip, out_of_order, passed_over, skips_batch, unscaled, window_cleared
 from engine.replaced import Replaced
 from engine.run import gradients, release
 from engine.steps import SteppedRun
 from engine.straight import Straight
 from states import State, Transition, Trigger
 from states.names import is_stop, name_of
+from states.scaled import UNSCALING
 
 
 # The states whose work a plain script has in it, or that its loops stand for; all others are the engine's.
@@ -145,6 +146,8 @@ class ReportedRun(SteppedRun):
         """Refuse gradients that are not those of `run.loss`, and a window without any; say once if there are none."""
         if self.optimizer is None or trigger not in {*_BEFORE_GRADS, _GRADS_READY}:
             return
+        if trigger is _GRADS_READY and self._unscales_itself():
+            raise unscaled(self)
         there = next(gradients(self), None) is not None
         if trigger is _GRADS_READY:
             if self.replaced is not None and (name := self.replaced.passed_over()):
@@ -154,6 +157,11 @@ class ReportedRun(SteppedRun):
             self.computed, self.replaced = True, None
         elif self.window and not there:
             raise window_cleared(self)
+
+    def _unscales_itself(self) -> bool:
+        """Whether the engine unscales gradients: then the user's code cannot compute them."""
+        states = () if self.scaler is None or self.computed else reached(self.linked.start)
+        return any(at.state in UNSCALING and not at.waits for at in states)
 
     def _check_loader(self, trigger: Enum) -> None:
         """Refuse a validation that has nothing to run on."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import define, field
 from torch import Tensor, device, nn, optim
+from torch.amp import GradScaler
 
 from engine.errors import ArgumentRefused, LoaderRefused
 from engine.outcome import Outcome, Tally, Verdict
@@ -55,6 +56,7 @@ class Run:
     device: device
     loss_fn: Any = None  # (output, targets) -> scalar tensor
     optimizer: optim.Optimizer | Optimizers | None = None  # of several: run.optimizer["generator"]
+    scaler: GradScaler | None = None  # with fp16: it scales the loss; a checkpoint keeps its state, too
     loader: Iterable[Any]
     valid_loader: Iterable[Any] | None = None
 
@@ -75,6 +77,7 @@ class Run:
     batches_done: int = 0  # training batches ended in the whole run, skipped ones too
     updates: int = 0  # optimizer steps taken
     window: int = 0  # batches whose gradients are summed and wait for a step
+    overflows: int = 0  # windows that were dropped since their gradients were not finite (with fp16)
 
     # The batch in hand: written by FETCH, FORWARD and LOSS, replaced by the next batch, let go at the epoch's end.
     inputs: Any = None  # on the device; the whole batch if it is no pair
@@ -226,6 +229,7 @@ def held_by(parent: Run, machine: Machine) -> Run:
         device=parent.device,
         loss_fn=parent.loss_fn,
         optimizer=parent.optimizer,
+        scaler=parent.scaler,
         loader=parent.valid_loader,
         valid_loader=parent.valid_loader,
         state=machine.initial,
@@ -239,6 +243,7 @@ def held_by(parent: Run, machine: Machine) -> Run:
         batches_done=parent.batches_done,
         updates=parent.updates,
         window=parent.window,
+        overflows=parent.overflows,
         stops=parent.stops,
         tallies=parent.tallies,
         history=parent.history,

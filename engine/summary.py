@@ -109,7 +109,7 @@ class Summary:
         dtypes: The types of the parameters, as `float32`.
         device: Where a batch is moved to.
         machine: The name of the machine that `fit` runs.
-        switches: Which of `checked`, `compile`, `capture`, `prefetch` are on.
+        switches: Which of `checked`, `compile`, `capture`, `prefetch` are on, and the precision.
         optimizers: In the order in which they step.
         callbacks: In the order in which they are called.
     """

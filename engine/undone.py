@@ -27,7 +27,7 @@ def undone(engine: "Engine", *loaders: object) -> Iterator[None]:
     Whatever ends it: success, an exception, Ctrl-C.  Put back are, each into the object that it was in:
 
     - of the model: parameters, buffers, `requires_grad`, gradients, modes, hooks, and what else its modules hold;
-    - of the optimizers: state and groups, with the tensors in them;
+    - of the optimizers: state and groups, with the tensors in them; of the scaler of the loss, its scale;
     - of the loss function, the actions, and the callbacks with `in_trials`: attributes, what a function remembers from
       the function around it, and what a callback's `state_dict()` gives;
     - of the loaders: their attributes and those of their samplers, with the generators among these;
@@ -65,7 +65,7 @@ def undone(engine: "Engine", *loaders: object) -> Iterator[None]:
     kept = Kept()
     optimizers = engine.optimizer.values() if isinstance(engine.optimizer, Optimizers) else [engine.optimizer]
     actions = [action.do if isinstance(action, Action) else action for action in engine.actions.values()]
-    for part in (engine.model, engine.loss_fn, *optimizers, *actions):
+    for part in (engine.model, engine.loss_fn, *optimizers, engine.scaler, *actions):
         kept.open(part)
     for callback in filter(takes_part, engine.callbacks):
         kept.callback(callback)

@@ -7,7 +7,7 @@ from enum import Enum
 from attrs import define
 
 from engine.errors import ArgumentRefused, CallbackRefused, hint
-from states import EVALUATION, PREDICTION, TRAINING, Machine
+from states import EVALUATION, PREDICTION, TRAINING, Event, Machine
 from states.errors import shown
 from states.names import name_of
 
@@ -34,6 +34,7 @@ class Vocabulary:
                 events.setdefault(name_of(event), event)
             for guard in m.guards:
                 guards.setdefault(name_of(guard), guard)
+        events.setdefault(name_of(Event.OVERFLOW), Event.OVERFLOW)  # heard with fp16 alone; a callback need not know
         return cls(events, guards)
 
     def event(self, name: str) -> Enum:

@@ -7,6 +7,7 @@
 #   rows        a Transition, a Count
 #   machine     a Machine: rows, initial, finals, what its states hold
 #   extend      a machine out of another: states put in, rows replaced; without takes out, held is about held machines
+#   scaled      a training in half precision, out of one that is not
 #   proof       what holds for every machine; rules says what must, paths how each state is reached
 #   grammar     the legal orders of events, written by hand; expressions reads them
 #   language    the order of events of any machine, read off its rows; places: where a run may be; order judges a trace
@@ -40,6 +41,7 @@ from states.proof import prove as prove
 from states.rows import Count as Count
 from states.rows import Transition as Transition
 from states.rows import When as When
+from states.scaled import scaled as scaled
 from states.tables import EVALUATION as EVALUATION
 from states.tables import PREDICTION as PREDICTION
 from states.tables import TRAINING as TRAINING

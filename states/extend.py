@@ -142,7 +142,7 @@ def inserted_before(machine: "Machine", new: Insertion, dest: Enum, name: str | 
         if row.dest is dest and new.skip:
             rows.append(evolve(row, guard=new.skip))
         rows.append(evolve(row, dest=new.state, heard=(*stays[row], *new.begin)) if row.dest is dest else row)
-    return new.built(machine, _behind(rows, new.state, behind), name)
+    return new.built(machine, put_behind(rows, new.state, behind), name)
 
 
 def _moved(machine: "Machine", into: Sequence[Transition], new: Insertion, dest: Enum) -> tuple[Enum, ...]:
@@ -199,7 +199,7 @@ def inserted_after(machine: "Machine", new: Insertion, source: Enum, name: str |
     entry = (*skipping, evolve(row, guard=None, dest=new.state, heard=new.begin))
     leaving = tuple(new.leave(row.dest, row.heard, row.guard) for row in old)
     rows = [entry_row for row in machine.rows for entry_row in _instead(row, old, entry)]
-    return new.built(machine, _behind(rows, new.state, (*leaving, *new.stopped(machine, scopes))), name)
+    return new.built(machine, put_behind(rows, new.state, (*leaving, *new.stopped(machine, scopes))), name)
 
 
 def _instead(row: Transition, old: Rows, entry: Rows) -> Rows:
@@ -209,7 +209,7 @@ def _instead(row: Transition, old: Rows, entry: Rows) -> Rows:
     return entry if row == old[0] else ()
 
 
-def _behind(rows: Sequence[Transition], state: Enum, new: Rows) -> Rows:
+def put_behind(rows: Sequence[Transition], state: Enum, new: Rows) -> Rows:
     """The rows with new ones behind the last that leads to a state, and behind all others of the state it leaves."""
     last = max(at for at, row in enumerate(rows) if row.dest is state)
     source = rows[last].source

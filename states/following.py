@@ -41,7 +41,7 @@ def follow(strides: Strides, trace: Sequence[Heard], *, counted: bool = False) -
         >>> from states import TRAINING, State
         >>> from states.walk import Plan
         >>> strides = Strides(TRAINING, Plan(epochs=1, batches=1), None, faults=True)
-        >>> heard = [Heard(name, State.TRAIN, 0, (0, 0, 0, 0, 0)) for name in ("train_begin", "epoch_begin")]
+        >>> heard = [Heard(name, State.TRAIN, 0, (0, 0, 0, 0, 0, 0)) for name in ("train_begin", "epoch_begin")]
         >>> followed = follow(strides, heard)
         >>> followed.at, [(heard.name, heard.state.name) for heard in followed.allowed]
         (1, [('epoch_begin', 'EPOCH'), ('exception', 'FAILED'), ('exception', 'INTERRUPTED'), ('stop', 'STOPPING')])

@@ -18,10 +18,12 @@ class State(Enum):
     FORWARD = "forward"  # inputs -> output
     LOSS = "loss"  # output, targets -> loss
     BACKWARD = "backward"  # loss -> gradients, added to those of the open window
+    UNSCALE = "unscale"  # with a scaled loss: the gradients of the window are divided by the scale
     AVERAGE = "average"  # the summed gradients of the window become their mean
     STEP = "step"  # the optimizer moves the weights
     ZERO_GRAD = "zero_grad"  # the gradients are dropped
     WINDOW = "window"  # the loader is left: are gradients still waiting for a step?
+    DESCALE = "descale"  # UNSCALE for the part-filled last window
     SETTLE = "settle"  # AVERAGE for the part-filled last window
     FLUSH = "flush"  # STEP for the part-filled last window
     CLEAR = "clear"  # ZERO_GRAD for the part-filled last window
@@ -51,6 +53,8 @@ class Trigger(Enum):
     OUTPUT_READY = "output_ready"
     LOSS_READY = "loss_ready"
     GRADS_READY = "grads_ready"
+    GRADS_UNSCALED = "grads_unscaled"  # all are finite
+    OVERFLOWED = "overflowed"  # some are not: the scale was too large
     GRADS_AVERAGED = "grads_averaged"
     WEIGHTS_MOVED = "weights_moved"
     GRADS_CLEARED = "grads_cleared"
@@ -77,7 +81,8 @@ class Event(Enum):
     LOSS_BEGIN = "loss_begin"  # the last word on output and targets
     LOSS_END = "loss_end"  # the loss is there, no gradient of this batch yet
     BACKWARD_BEGIN = "backward_begin"  # the last word on the loss
-    BACKWARD_END = "backward_end"  # gradients of the window so far, summed; before the optimizer's step
+    BACKWARD_END = "backward_end"  # gradients of the window so far, summed (and scaled, with fp16); before the step
+    OVERFLOW = "overflow"  # with fp16: gradients are not finite; they are dropped, the scale was lowered
     STEP_BEGIN = "step_begin"  # gradients are the mean over the window: clip here
     STEP_END = "step_end"  # the weights have moved, the gradients are not zeroed yet
     BATCH_END = "batch_end"  # this batch ended in order, skipped or not
@@ -130,6 +135,7 @@ class Counter(Enum):
     BATCHES_DONE = "batches_done"  # training batches ended in the whole run, skipped ones too
     UPDATES = "updates"  # optimizer steps taken in the whole run
     WINDOW = "window"  # batches whose gradients wait for a step
+    OVERFLOWS = "overflows"  # windows whose gradients were dropped since they were not finite (with fp16)
 
 
 def name_of(word: object) -> str:

@@ -290,7 +290,9 @@ def misreports(machine: "Machine", reports: Reports) -> Iterator[Offence]:
 
 
 def _remedy(state: Enum) -> str:
-    """How a state of the user's own gets an action; the built-in ones have theirs."""
+    """How a state of the user's own gets an action, and one that unscales; the built-in ones have theirs."""
+    if state in (State.UNSCALE, State.DESCALE):
+        return "; Engine(precision='fp16') gives it one"
     return "" if isinstance(state, State) else f"; Engine(actions={{{state}: ...}}) gives it one"
 
 

@@ -75,7 +75,7 @@ def verify(trace: Trace, by: Machine | Grammar | Order) -> Finding:
         ...     event="train_begin",
         ...     state="train",
         ...     row="idle fit_asked -> train: train_begin",
-        ...     counters=dict.fromkeys(("epoch", "batch_index", "batches_done", "updates", "window"), 0),
+        ...     counters=dict.fromkeys(("epoch", "batch_index", "batches_done", "updates", "window", "overflows"), 0),
         ... )
         >>> print(verify(Trace("training", rows_of(TRAINING), (begins, begins)), TRAINING))
         the trace, line 3: train_begin is not legal there

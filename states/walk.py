@@ -22,6 +22,13 @@ Reporting = Mapping[Enum, Callable[[Counters], Enum]]
 Answers = Callable[[Enum, Counters], bool]
 
 
+# What states report that no plan tells of; now and then it is something else.
+_USUAL: Mapping[Enum, Trigger] = {
+    State.UNSCALE: Trigger.GRADS_UNSCALED,
+    State.DESCALE: Trigger.GRADS_UNSCALED,
+}
+
+
 class PlanRefused(StateloopError):
     """A plan asks for something that no run could do."""
 
@@ -35,7 +42,8 @@ class Plan:
         batches: How many batches the training loader holds in each epoch (or the only loader, in an evaluation).
         valid_batches: How many the validation loader holds; `None` is no validation loader.
         max_updates: After how many optimizer steps the run is complete; `None` is no limit.
-        reports: For states of the user's own that can report several triggers: which one, given the counters.
+        reports: For states of the user's own that can report several triggers: which one, given the counters; and for
+            others, where they report what they seldom do.
 
     Example:
         >>> Plan(epochs=2, batches=3)
@@ -216,6 +224,8 @@ class _Walker:
             return next(iter(triggers - {None}))  # type: ignore[return-value]  # None was taken out
         if (found := planned(self.machine, plan=self.plan, state=state, counters=self.counters)) is not None:
             return found
+        if (usual := _USUAL.get(state)) is not None:
+            return usual
         msg = f"{name_of(state)} can report several triggers: say which with Plan(reports={{...}})"
         raise StateloopError(msg)
 

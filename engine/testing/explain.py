@@ -70,7 +70,7 @@ class Finding:
         yield from ["..."] if end < number else []
 
     def _row(self, number: int, heard: Heard, marked: int | None) -> tuple[str, ...]:
-        epoch, batch, _, updates, _ = heard.counters
+        epoch, batch, _, updates, *_ = heard.counters
         calls = [call for call in self.seen.calls if call.at == number + 1]
         called = ", ".join(
             (call.who if call.hears else f"{call.who}.{name_of(call.word)}?") + (" raises" if call.raised else "")

@@ -665,6 +665,28 @@ def test_a_search_with_workers_that_stay_leaves_the_order_of_the_batches() -> No
     assert orders[0] == orders[1]
 
 
+def test_the_scale_of_a_loss_is_that_of_the_engine_and_is_put_back() -> None:
+    """The first scale is too large: each training lowers it, and so would the search."""
+    found = {}
+    for searched in (True, False):
+        engine = linear(precision=torch.amp.GradScaler("cpu", init_scale=2.0**127))
+        first = engine.fit(line(3))
+        assert engine.scaler is not None
+        scale = engine.scaler.get_scale()
+        if searched:
+            assert len(engine.lr_find(line(3), start_lr=0.001, end_lr=0.1, num_it=8).losses) == 8
+        assert engine.scaler.get_scale() == scale
+        run = engine.fit(line(20))
+        found[searched] = [
+            first.overflows,
+            run.overflows,
+            engine.scaler.get_scale(),
+            *map(told, run.model.parameters()),
+        ]
+    assert found[True] == found[False]
+    assert found[True][0] > 0
+
+
 @pytest.mark.parametrize("searched", [False, True])
 def test_captured_steps_are_searched_as_others_are(searched: bool) -> None:
     founds, trainings = [], []

@@ -258,3 +258,47 @@ def test_a_batch_that_is_copied_ahead_does_not_wait_for_the_device() -> None:
     engine.on("batch_begin")(lambda run: torch.cuda.set_sync_debug_mode("error"))
     engine.on("batch_end")(lambda run: torch.cuda.set_sync_debug_mode("default" if run.batch_index == 39 else "error"))
     assert engine.fit(loader(40)).updates == 40
+
+
+# --- Mixed precision --------------------------------------------------------------------------------------------------
+
+
+def test_fp16_is_the_loop_of_torchs_documentation() -> None:
+    """With a scale that overflows at first, grows again, and meets a loss that is infinite."""
+    batches = loader(12)
+    batches[7][1][0] = torch.inf
+    given = {"init_scale": 2.0**30, "growth_interval": 3}
+    hand, scaler, overflows = net(), torch.amp.GradScaler("cuda", **given), 0
+    optimizer = optim.SGD(hand.parameters(), lr=0.1, momentum=0.9)
+    for inputs, targets in batches * 2:
+        with torch.autocast("cuda", torch.float16):
+            loss = nn.functional.mse_loss(hand(inputs.cuda()), targets.cuda())
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(hand.parameters(), 1.0)
+        scaler.step(optimizer)
+        before = scaler.get_scale()
+        scaler.update()
+        overflows += scaler.get_scale() < before
+        optimizer.zero_grad()
+    model = net()
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    engine = Engine(model, nn.functional.mse_loss, optimizer, precision=torch.amp.GradScaler("cuda", **given))
+    engine.on("step_begin")(lambda run: nn.utils.clip_grad_norm_(run.model.parameters(), 1.0))
+    run = engine.fit(batches, epochs=2)
+    assert (run.overflows, run.updates) == (overflows, 24 - overflows)
+    assert engine.scaler.state_dict() == scaler.state_dict()
+    torch.testing.assert_close(model.state_dict(), hand.state_dict(), equal_nan=True)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_cast_batch_waits_for_the_device_where_it_unscales_alone(precision: str) -> None:
+    engine = engine_of("adam", precision=precision)
+    for event in ("batch_begin", "step_begin", "overflow"):
+        engine.on(event)(lambda run: torch.cuda.set_sync_debug_mode("error"))
+    waits = "backward_end" if precision == "fp16" else "batch_end"
+    for event in (waits, "batch_end"):
+        engine.on(event)(lambda run: torch.cuda.set_sync_debug_mode("default"))
+    run = engine.fit(loader(40))
+    assert run.updates + run.overflows == 40
+    assert engine.predict(loader(1)).dtype in (torch.float16, torch.bfloat16)

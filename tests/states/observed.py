@@ -23,6 +23,8 @@ DOES: Mapping[Enum, str] = {
     State.FORWARD: "forward",
     State.LOSS: "loss",
     State.BACKWARD: "backward",
+    State.UNSCALE: "unscale",
+    State.DESCALE: "unscale",
     State.AVERAGE: "average",
     State.SETTLE: "average",
     State.STEP: "step",

@@ -49,6 +49,7 @@ class PlainLoop:
     batches_done: int = 0
     updates: int = 0
     window: int = 0
+    overflows: int = 0
     lines: list[Line] = field(factory=list)
 
     def does(self, what: str) -> None:
@@ -60,7 +61,7 @@ class PlainLoop:
         return answer
 
     def hears(self, event: str, state: str = "") -> None:
-        counters = (self.epoch, self.batch_index, self.batches_done, self.updates, self.window)
+        counters = (self.epoch, self.batch_index, self.batches_done, self.updates, self.window, self.overflows)
         self.lines.append(("hears", event, state or SHOWN[event], counters))
 
     def train(self) -> Observed:

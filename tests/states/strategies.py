@@ -3,7 +3,7 @@
 from attrs import frozen
 from hypothesis import strategies as st
 
-from states import EVALUATION, PREDICTION, TRAINING, Machine
+from states import EVALUATION, PREDICTION, TRAINING, Event, Machine, scaled
 from states.grammar import EVALUATION_ORDER, PREDICTION_ORDER, TRAINING_ORDER, Grammar
 
 
@@ -17,6 +17,13 @@ class Judged:
     def __str__(self) -> str:
         return self.machine.name
 
+
+# What is heard of an update where the loss is scaled: it may be dropped as a whole.
+SCALED_ORDER = Grammar(
+    TRAINING_ORDER.text.replace("update       = step_begin", "update       = overflow | step_begin"),
+    outermost=Event.TRAIN_END,
+)
+SCALED = Judged(scaled(TRAINING), SCALED_ORDER)
 
 BUILT_IN = (
     Judged(TRAINING, TRAINING_ORDER),

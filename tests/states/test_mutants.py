@@ -106,6 +106,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
             "batch_index = 0 before predict_begin => batches_done = 0 before predict_begin",
             "batch_index = 0 before predict_begin => updates = 0 before predict_begin",
             "batch_index = 0 before predict_begin => window = 0 before predict_begin",
+            "batch_index = 0 before predict_begin => overflows = 0 before predict_begin",
             "batch_index = 0 before predict_begin => batch_index = 0 before exception",
             "batch_index = 0 before predict_begin => batch_index = 0 before prediction_asked",
         )

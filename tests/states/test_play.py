@@ -10,6 +10,7 @@ from states.checked import Checked
 from states.grammar import EVALUATION_ORDER, PREDICTION_ORDER, TRAINING_ORDER, Grammar
 from states.names import name_of
 from states.places import begun, reports, taken
+from tests.states.strategies import SCALED
 
 
 class Play(RuleBasedStateMachine):
@@ -68,6 +69,10 @@ class PlayTraining(Play):
     machine, order = TRAINING, TRAINING_ORDER
 
 
+class PlayScaled(Play):
+    machine, order = SCALED.machine, SCALED.order
+
+
 class PlayEvaluation(Play):
     machine, order = EVALUATION, EVALUATION_ORDER
 
@@ -77,5 +82,6 @@ class PlayPrediction(Play):
 
 
 TestPlayTraining = PlayTraining.TestCase
+TestPlayScaled = PlayScaled.TestCase
 TestPlayEvaluation = PlayEvaluation.TestCase
 TestPlayPrediction = PlayPrediction.TestCase

@@ -62,4 +62,5 @@ class Told:
             Counter.BATCHES_DONE: self.heard["batch_end"],
             Counter.UPDATES: self.heard["step_end"],
             Counter.WINDOW: self.window,
+            Counter.OVERFLOWS: self.heard["overflow"],
         }

@@ -49,7 +49,8 @@ class Observer:
         """Register those who hear first and last, who answer, and who raises."""
         vocabulary = self.engine._registry.vocabulary  # noqa: SLF001  # the words of all machines that it can meet
         self.ours += [self.listening(FIRST, vocabulary.events), self.listening(LAST, vocabulary.events)]
-        self.ours += [self.answering(vocabulary.guards)]
+        machines = (self.engine.machine, *self.engine.machine.within)
+        self.ours += [self.answering({name_of(guard): guard for one in machines for guard in one.guards})]
         self.ours += [] if self.case.fault is None else [self.failing(vocabulary.events)]
         for callback in self.ours:
             self.engine.add(callback)
