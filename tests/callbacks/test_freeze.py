@@ -124,12 +124,13 @@ def test_a_second_training_freezes_anew_and_one_that_goes_on_later_does_not() ->
     model = model_of()
     engine = Engine(model, nn.MSELoss(), sgd(model), [Freeze("0", until=2)])
     seen: list[bool] = []
-    engine.on("epoch_begin")(lambda run: seen.append(model[0].weight.requires_grad))
+    for event in ("train_begin", "epoch_begin"):
+        engine.on(event)(lambda run: seen.append(model[0].weight.requires_grad))
     engine.fit(batches(), epochs=3)
     engine.fit(batches(), epochs=3)
     engine.fit(batches(), epochs=5, start_epoch=3)
 
-    assert seen == [False, False, True, False, False, True, True, True]
+    assert seen == [*[False, False, False, True] * 2, True, True, True]
 
 
 @pytest.mark.parametrize(
