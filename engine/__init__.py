@@ -17,11 +17,14 @@
 #   brought     what a report brings along; between: where such a loop is
 #   outoforder  what is wrong in such a loop; replaced: does it go on with what callbacks made of its loss
 #   turns       which runs of an engine go on now
-#   metrics     mean loss and metrics: meter adds them up
+#   metrics     mean loss and metrics: meter adds them up; room is where numbers wait on the device
+#   series      what callbacks/recorder keeps of a run, batch by batch; hyperparameters: what moves in an optimizer
 #   checkpoints what is in a checkpoint; files writes and reads it; generators: where the random numbers stand
 #   monitored   did a metric improve?  For callbacks that look at one
 #   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve; undone puts all back
 #               that a trial changes, and kept is how
+#   precision   forward and loss under autocast, and a loss that is scaled
+#   curves      what a hyperparameter does over a run: phases puts some together; hyper writes it, hyper_picture draws
 #   outputs, dryrun, outcome, errors, suggest    one subject each
 #   timings     where the time of a run goes; summary: what an engine is made of
 #   notebook    a run as a part of a web page

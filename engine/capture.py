@@ -3,8 +3,8 @@
 # Theory of operation
 #
 # The order is what it was: FORWARD replays the whole step, and the states behind it only report.  So nobody may hear or
-# answer anything in between: that is refused before the first batch.  The engine's own Metrics hears `loss_end`: the
-# loss is ready by then.
+# answer anything in between: that is refused before the first batch.  The engine's own Metrics and Recorder hear
+# `loss_end`: the loss is ready by then.
 #
 # A batch of a new shape is worked on without a recording three times, on a stream of its own, as torch asks: these are
 # steps like any other.  Then the step is recorded, which computes nothing, and replayed from there on.  Gradients are

@@ -12,6 +12,7 @@ from attrs import frozen
 from torch import Tensor, nn, optim
 
 from engine.actions import clears_as_torch_does
+from engine.callbacks.recorder import Recorder
 from engine.capture import INSIDE
 from engine.closure import needs_closure
 from engine.errors import ArgumentRefused, OptimizerRefused
@@ -96,11 +97,11 @@ def check_capture(
 
 
 def _disturbing(inside: Inside, listeners: Sequence[Listener]) -> Iterator[tuple[str, str]]:
-    """Who hears or answers what inside.  The engine's Metrics reads the loss alone, which is ready then."""
+    """Who hears or answers what inside.  The engine's own read the loss alone, which is ready then."""
     for guard in filter(is_stop, inside.guards):
         yield "run.stop", f"answers {name_of(guard)}"
     for listener in listeners:
-        if type(listener.source) is not Metrics:
+        if type(listener.source) not in (Metrics, Recorder):
             yield from (
                 (listener.label, f"hears {name_of(event)}") for event in inside.events if event in listener.hears
             )

@@ -15,6 +15,7 @@ from torch import Tensor, nn, optim
 from torch.amp import GradScaler
 
 from engine.batches import NoLoader
+from engine.callbacks.recorder import Recorder
 from engine.captured import check_capture
 from engine.check import (
     check_askings,
@@ -107,6 +108,8 @@ class Engine:
         metrics: By name, functions `(output, targets) -> scalar tensor` (a mean over the batch) or `torchmetrics`
             metrics; computed for training and validation, read on the host once per pass.  `None` measures nothing, not
             even the mean loss, which costs a copy of one number per batch.
+        recorder: Keeps the loss of each batch, what moves in the optimizer, and a record of each epoch, for plots and
+            tables; see `Recorder`.  `None` keeps nothing.
         actions: By state, what to do instead of the engine's own action: a function of the run that returns one of
             the same triggers, or an `Action` that declares its own; `output_from` and `loss_from` make one in a line.
         checked: Let pytransitions decide where each report leads; slower, the same trace.
@@ -143,6 +146,7 @@ class Engine:
     metrics: Mapping[str, MetricFunction | MetricObject] | None = field(
         factory=dict, kw_only=True, converter=_read_only, on_setattr=setters.frozen
     )
+    recorder: Recorder | None = field(factory=Recorder, kw_only=True, on_setattr=setters.frozen)
     actions: Given = field(factory=dict, kw_only=True, converter=_read_only, on_setattr=setters.frozen)
     checked: bool = field(default=False, kw_only=True)
     compile: bool = field(default=False, kw_only=True)
@@ -177,11 +181,18 @@ class Engine:
             check_backward(self.machine, self.actions)
         self._check_machines()
         self._registry = Registry(Vocabulary.of(self.machine))
+        if self.recorder is not None and not isinstance(self.recorder, Recorder):
+            raise ArgumentRefused(
+                f"the recorder is {shown(self.recorder)}",
+                allowed="a Recorder; None to keep nothing",
+                instead="leave it out; callbacks=[...] takes all other callbacks",
+            )
         if isinstance(self._given, str) or not isinstance(self._given, Iterable):
             raise ArgumentRefused(
                 f"callbacks is {shown(self._given)}", allowed="a list of callbacks", instead="write callbacks=[...]"
             )
-        for callback in (Records() if self.metrics is None else Metrics(self.metrics), *self._given):
+        own = (Records() if self.metrics is None else Metrics(self.metrics), self.recorder)
+        for callback in (*filter(None, own), *self._given):
             self._registry.add(self._registry.listening(callback))
         if self.device is not None:
             self.model.to(self.device)

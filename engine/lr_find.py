@@ -47,7 +47,8 @@ def trial_of(engine: "Engine", callback: object) -> "Engine":
     It has a `last_run` and a history of its own.  What is compiled is compiled once for both.
     """
     precision = engine.precision if engine.scaler is None else engine.scaler  # the very one: its scale is found already
-    trial = evolve(engine, callbacks=(), metrics=None, device=None, precision=precision)  # the model stays where it is
+    where_it_is = None  # the model is not moved
+    trial = evolve(engine, callbacks=(), metrics=None, recorder=None, precision=precision, device=where_it_is)
     trial._compiled, trial._cuda = engine._compiled, engine._cuda  # noqa: SLF001  # it is the same engine to them
     for listener in engine._registry.listeners:  # noqa: SLF001  # with their filters and names
         if takes_part(listener.source):

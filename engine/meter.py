@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engine.actions import loss_refused, no_gradient
 from engine.errors import MetricRefused
+from engine.room import Room, is_scalar
 from engine.run import Run
 from states.errors import shown, typed
 
@@ -50,11 +51,8 @@ class Mean:
     """
 
     name: str
-    # The type of the values, room of shape (KEPT,) for those that are not added up yet, and its places, of shape ().
-    _dtype: torch.dtype | None = None
-    _room: Tensor | None = None
-    _places: list[Tensor] = field(factory=list)
-    # The weights of those values.  Invariant: len(_sizes) <= len(_places) <= KEPT.
+    # The values that are not added up yet, and their weights.
+    _room: Room = field(factory=lambda: Room(KEPT))
     _sizes: list[int] = field(factory=list)
     # The weighted sum of all others, of shape (), and the weight of it.
     _total: Tensor | None = None
@@ -62,21 +60,13 @@ class Mean:
 
     def add(self, value: Tensor, size: int) -> None:
         """Take in the value of one batch of *size* samples: a tensor of one element.  That of no samples is none."""
-        taken = len(self._sizes)
-        if not isinstance(value, Tensor) or value.dtype is not self._dtype or taken == len(self._places) or not size:
-            if not self._is_scalar(value):
+        if not size or not self._room.put(value):
+            if not is_scalar(value):
                 raise self._no_scalar(value)
             if not size:
                 return
-            taken = self._make_place(value)
-        try:
-            self._places[taken].copy_(value.detach())
-        except RuntimeError:
-            if not value.dim():
-                raise
-            if not self._is_scalar(value):
-                raise self._no_scalar(value) from None
-            self._places[taken].copy_(value.detach().reshape(()))
+            self._add_up()
+            self._room.put(value)
         self._sizes.append(size)
 
     def value(self) -> float:
@@ -87,33 +77,13 @@ class Mean:
             return float("nan")
         return float(self._total) / self._samples
 
-    def _make_place(self, value: Tensor) -> int:
-        """Make the place that comes next one for a value of this type; return its number."""
-        if self._sizes and (value.dtype is not self._dtype or len(self._sizes) == KEPT):
-            self._add_up()
-        if value.dtype is not self._dtype:
-            short = value.dtype in (torch.float32, torch.float16, torch.bfloat16)
-            dtype = torch.float32 if short else _widest(value.device)  # which does not round them
-            self._dtype, self._room = value.dtype, torch.empty(KEPT, dtype=dtype, device=value.device)
-            self._places.clear()
-        assert self._room is not None, "it was made for the first value"
-        if len(self._sizes) == len(self._places):  # each place costs a view of the room: as many as there are, at once
-            begun = len(self._places)
-            self._places.extend(self._room[begun : max(2 * begun, 16)].unbind())
-        return len(self._sizes)
-
     def _add_up(self) -> None:
-        assert self._room is not None, "a value was taken in"
-        precise = _widest(self._room.device)
-        sizes = torch.tensor(self._sizes, dtype=precise).to(self._room.device, non_blocking=True)
-        total = torch.dot(self._room[: len(sizes)].to(precise), sizes)
+        values = self._room.take()
+        sizes = torch.tensor(self._sizes, dtype=values.dtype).to(values.device, non_blocking=True)
+        total = torch.dot(values, sizes)
         self._total = total if self._total is None else self._total + total
         self._samples += sum(self._sizes)
         self._sizes.clear()
-
-    @staticmethod
-    def _is_scalar(value: object) -> bool:
-        return isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
 
     def _no_scalar(self, value: object) -> MetricRefused:
         given = typed(value)
@@ -124,11 +94,6 @@ class Mean:
             allowed="a scalar tensor for each batch",
             instead="return a mean over the batch, as a tensor",
         )
-
-
-def _widest(device: torch.device) -> torch.dtype:
-    """The most precise type of a device."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @define(eq=False)

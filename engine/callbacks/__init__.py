@@ -16,6 +16,7 @@ from engine.callbacks.memory import Memory as Memory
 from engine.callbacks.mixing import CutMix as CutMix
 from engine.callbacks.mixing import MixUp as MixUp
 from engine.callbacks.progress import Progress as Progress
+from engine.callbacks.recorder import Recorder as Recorder
 from engine.callbacks.reduce_on_plateau import ReduceLROnPlateau as ReduceLROnPlateau
 from engine.callbacks.schedule import Schedule as Schedule
 from engine.callbacks.schedule_presets import flat_cosine as flat_cosine

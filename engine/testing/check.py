@@ -60,7 +60,7 @@ def check_order(
         engine.testing.report.OrderBroken: Last raises AttributeError: 'NoneType' object has no attribute 'item' ...
           plan     1 epoch of 1 batch
           answers  skip_batch: yes at the 1st asking
-          stack    Metrics, Last
+          stack    Metrics, Recorder, Last
         ...
     """
     __tracebackhide__ = True  # pytest shows what was found, and not where the kit raised it

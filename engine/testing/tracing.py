@@ -50,7 +50,7 @@ def record(engine: Engine, where: Where) -> Iterator[None]:
         ...     run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 3)
         >>> position = file.seek(0)
         >>> print(verify(read(file), TRAINING))
-        the trace: legal and complete (34 events, 2 calls)
+        the trace: legal and complete (34 events, 9 calls)
     """
     if isinstance(where, str | PathLike):
         with open(where, "w", encoding="utf-8") as file, record(engine, file):  # noqa: PTH123  # a name of any kind

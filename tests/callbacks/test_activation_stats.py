@@ -26,7 +26,7 @@ def layered() -> nn.Sequential:
 
 
 def engine_with(*callbacks: object, model: nn.Module | None = None, **more: Any) -> Engine:
-    return small_engine(*callbacks, model=layered() if model is None else model, **more)
+    return small_engine(*callbacks, model=layered() if model is None else model, recorder=None, **more)
 
 
 def by_hand(epochs: int, number: int) -> dict[str, list[tuple[float, float, float]]]:

@@ -345,7 +345,7 @@ def test_what_cannot_be_called_with_a_run_is_refused_as_function_and_as_method(k
         method = staticmethod(function) if callable(function) else function
         with refuses(CallbackRefused, f"Wrong.{name} {why}", said[0], f"write def {name}(self, run)"):
             engine.add(type("Wrong", (Callback,), {name: method})())
-    assert len(engine.callbacks) == 1  # the engine's own metrics
+    assert len(engine.callbacks) == 2  # the engine's own
     still_works(engine)
 
 
@@ -452,7 +452,7 @@ def test_one_object_is_registered_once() -> None:
 
 def test_removing_what_was_never_registered_is_refused_and_lists_what_was() -> None:
     engine = small_engine(Quiet())
-    with refuses(ArgumentRefused, "is not registered", "Metrics, Quiet", "pass the object itself"):
+    with refuses(ArgumentRefused, "is not registered", "Metrics, Recorder, Quiet", "pass the object itself"):
         engine.remove(Quiet())
 
 

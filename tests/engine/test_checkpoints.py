@@ -246,7 +246,7 @@ def engine_in(folder: Path, make: Callable[..., Any], patience: int) -> Engine:
         Checkpoint(folder, monitor="valid_loss", mode="min", keep=2),
         Counts(),
     ]
-    return Engine(model, nn.MSELoss(), make(model.parameters()), callbacks)
+    return Engine(model, nn.MSELoss(), make(model.parameters()), callbacks, recorder=None)  # which keeps the time
 
 
 def shuffled() -> DataLoader[Any]:
@@ -304,7 +304,7 @@ def several() -> Engine:
         "one": optim.SGD(models["one"].parameters(), lr=0.1),
         "other": optim.Adam(models["other"].parameters()),
     }
-    return Engine(models, nn.MSELoss(), optimizers)
+    return Engine(models, nn.MSELoss(), optimizers, recorder=None)
 
 
 def test_several_models_and_optimizers_are_kept_by_name(tmp_path: Path) -> None:

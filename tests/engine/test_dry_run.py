@@ -129,11 +129,11 @@ def test_the_dry_run_lists_just_the_calls_that_a_real_run_makes(  # noqa: PLR091
         Call(name_of(line.word), who, line.state, line.when, line.verdict)
         for line in listing.lines
         for who in line.callbacks
-        if who != "Metrics"
+        if who not in ("Metrics", "Recorder")
     ]
     assert would == log
     heard = [(call.word, call.who) for call in log if call.verdict is None]
-    assert [call for call in listing.calls() if call[1] != "Metrics"] == heard
+    assert [call for call in listing.calls() if call[1] not in ("Metrics", "Recorder")] == heard
 
 
 @given(st.integers(0, 3), st.integers(1, 3), st.none() | st.integers(1, 2), YES)
@@ -226,14 +226,14 @@ TEXT = """\
 dry run of training: epochs=2, batches=1, valid_batches=1; nothing is computed
 
 epoch  batch  state       event or guard            callbacks
---------------------------------------------------------------------
-0      0      train       train_begin
-0      0      epoch       epoch_begin               Metrics
+----------------------------------------------------------------------------
+0      0      train       train_begin               Recorder
+0      0      epoch       epoch_begin               Metrics, Recorder
 0      0      batch       batch_begin
 0      0      forward     forward_begin
 0      0      forward     forward_end
 0      0      loss        loss_begin
-0      0      loss        loss_end                  Metrics
+0      0      loss        loss_end                  Metrics, Recorder
 0      0      backward    backward_begin
 0      0      backward    backward_end
 0      0      backward    skip_step? yes            overflow
@@ -246,19 +246,19 @@ epoch  batch  state       event or guard            callbacks
 0      0        loss        validate_loss_end       Metrics
 0      0        evaluate    validate_batch_end
 0      1        done        validate_end            Metrics
-0      1      train       epoch_end                 Metrics, Saver
-1      0      epoch       epoch_begin               Metrics
+0      1      train       epoch_end                 Metrics, Recorder, Saver
+1      0      epoch       epoch_begin               Metrics, Recorder
 1      0      batch       batch_begin
 1      0      forward     forward_begin
 1      0      forward     forward_end
 1      0      loss        loss_begin
-1      0      loss        loss_end                  Metrics
+1      0      loss        loss_end                  Metrics, Recorder
 1      0      loss        skip_backward? yes        (the plan)
 1      0      epoch       batch_end                 report (every 2)
 1      1      epoch       stop_training? yes        (the plan)
 1      1      stopping    stop                      Saver
-1      1      stopping    epoch_end                 Metrics, Saver
-2      1      done        train_end
+1      1      stopping    epoch_end                 Metrics, Recorder, Saver
+2      1      done        train_end                 Recorder
 
 faster: SGD has a fused step on cpu: SGD(..., fused=True) is faster. It is not switched on for you: the optimizer is \
 yours, its weights may differ in the last bits, and it takes no sparse gradients.

@@ -245,7 +245,7 @@ def test_a_stop_two_machines_down_is_listed_as_it_happens() -> None:
     engine = small_engine(recorder, stop, machine=changed(holds={State.VALIDATE: BETWEEN}))
     assert engine.fit(batches(1), batches(3), epochs=2).outcome is Outcome.STOPPED
     listed = engine.dry_run(2, 1, 3, answers={"stop_training": [5]}).calls()
-    assert [event for event, who in listed if who == "Recorder"] == recorder.events
+    assert [event for event, who in listed if who == "Recorder#2"] == recorder.events
     assert engine.evaluate(batches(3)).outcome is Outcome.COMPLETED
 
 

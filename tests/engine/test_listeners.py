@@ -73,7 +73,7 @@ def test_runs_after_is_stronger_than_order_and_holds_for_subclasses() -> None:
     engine = small_engine(early, late, says(log, "Last", order=60), says(log, "First"), Sub(), Base())
     engine.fit(batches(1))
     assert log == ["First", "Sub", "Base", "Early", "Last", "Late"]
-    assert [type(callback).__name__ for callback in engine.callbacks] == ["Metrics", *log]
+    assert [type(callback).__name__ for callback in engine.callbacks] == ["Metrics", "Recorder", *log]
 
 
 def test_runs_after_a_class_that_is_not_there_asks_for_nothing() -> None:
@@ -210,12 +210,12 @@ def test_two_with_one_name_are_told_apart_by_a_number() -> None:
     engine.on("epoch_begin")(report)
     heard = {word: who for word, who in _who(engine).items() if word in ("epoch_begin", "epoch_end")}
     assert heard == {
-        "epoch_begin": ["Metrics", "Recorder", "Recorder#2", "report#2"],
-        "epoch_end": ["Metrics", "Recorder", "Recorder#2", "<lambda> (once, at 1)"],
+        "epoch_begin": ["Metrics", "Recorder", "Recorder#2", "Recorder#3", "report#2"],
+        "epoch_end": ["Metrics", "Recorder", "Recorder#2", "Recorder#3", "<lambda> (once, at 1)"],
     }
     engine.remove(report_again)
     engine.add(Recorder())
-    assert _who(engine)["epoch_end"] == ["Metrics", "Recorder", "Recorder#2", "Recorder#3"]
+    assert _who(engine)["epoch_end"] == ["Metrics", *(f"Recorder{number}" for number in ("", "#2", "#3", "#4"))]
 
 
 def _who(engine: Engine) -> dict[str, list[str]]:

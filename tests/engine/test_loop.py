@@ -224,7 +224,7 @@ def test_the_loop_shows_who_listens_by_name_and_filter() -> None:
     engine = small_engine(Recorder())
     engine.on("epoch_end", every=2)(report)
     text = engine.source()
-    assert "Recorder_on_batch_begin(run)\n" in text
+    assert "Recorder_2_on_batch_begin(run)\n" in text
     assert "report_on_epoch_end(run)  # every 2\n" in text
 
 

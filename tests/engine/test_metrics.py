@@ -255,7 +255,7 @@ def test_an_engine_that_measures_nothing_still_keeps_its_records() -> None:
     assert run.history == [{"epoch": n, "updates": 2 * (n + 1), "mine": float(n)} for n in range(2)]
     assert run.metrics == {"mine": 1.0}
     assert engine.evaluate(batches(1)).metrics == {}
-    assert "loss_end(run)" not in engine.source()
+    assert "Metrics_on_loss_end(run)" not in engine.source()
     plain = small_engine()
     plain.fit(batches(2), batches(1), epochs=2)
     assert same(weights_of(engine.model), weights_of(plain.model))
@@ -372,12 +372,12 @@ def test_an_engine_does_no_more_with_tensors_than_the_plain_loop_and_one_sum_now
     loader = batches(2 * KEPT)
     optimizer, other = optim.SGD(plain.parameters(), lr=0.1), optim.SGD(model.parameters(), lr=0.1)
     by_hand = operations(lambda: plain_loop(plain, optimizer, loader))
-    by_engine = operations(lambda: small_engine(model=model, optimizer=other).fit(loader))
+    by_engine = operations(lambda: small_engine(model=model, optimizer=other, recorder=None).fit(loader))
     assert same(weights_of(plain), weights_of(model))
     assert by_engine - by_hand <= 2 * len(loader) + KEPT + 20  # a detach and a copy per batch, a place for each of KEPT
     model = small_model()
     other = optim.SGD(model.parameters(), lr=0.1)
-    bare = operations(lambda: small_engine(model=model, optimizer=other, metrics=None).fit(loader))
+    bare = operations(lambda: small_engine(model=model, optimizer=other, metrics=None, recorder=None).fit(loader))
     assert bare - by_hand <= 1  # the last loss is detached
 
 
@@ -462,8 +462,8 @@ def test_a_mean_keeps_few_values_however_many_come() -> None:
     weight = torch.ones((), requires_grad=True)
     for _ in range(10 * KEPT + 3):
         mean.add(weight * 2, 1)
-        assert len(mean._places) == len({id(place) for place in mean._places}) <= KEPT
-        assert not any(place.requires_grad for place in mean._places)
+        assert len(mean._room._places) == len({id(place) for place in mean._room._places}) <= KEPT
+        assert not any(place.requires_grad for place in mean._room._places)
     assert mean.value() == 2.0
 
 

@@ -52,6 +52,7 @@ def fake_engine(*callbacks: object, metrics: dict[str, Any] | None = None, machi
         optimizer=optim.SGD(model.parameters()),
         callbacks=list(callbacks),
         metrics=metrics,
+        recorder=None,
         machine=machine,
         actions={**FAKE, **more},
     )

@@ -113,7 +113,7 @@ def test_optimizers_are_told_with_their_groups_and_settings_as_they_are_now() ->
 
 
 def test_callbacks_come_in_order_with_all_that_is_known_of_them() -> None:
-    engine = small_engine(Halve(), Recorder())
+    engine = small_engine(Halve(), Recorder(), recorder=None)
     engine.on("batch_end", every=3, order=9)(print)
     engine.on("epoch_end", once=2, order=9)(repr)
     engine.guard("stop_epoch", order=-1000)(bool)

@@ -71,15 +71,15 @@ TOLD = """\
 Stale raises AttributeError: 'NoneType' object has no attribute 'item' in batch_end
   plan     1 epoch of 1 batch
   answers  skip_batch: yes at the 1st asking
-  stack    Metrics, Stale
+  stack    Metrics, Recorder, Stale
 
      event        state   epoch  batch  update  callbacks
-     train_begin  train   0      0      0
-     epoch_begin  epoch   0      0      0       Metrics
+     train_begin  train   0      0      0       Recorder
+     epoch_begin  epoch   0      0      0       Metrics, Recorder
      batch_begin  batch   0      0      0
   >  batch_end    epoch   0      0      0       Stale raises
      exception    failed  0      0      0
-     train_end    failed  0      0      0
+     train_end    failed  0      0      0       Recorder
 
   to see it again:
     from engine.testing import Case, Plan, Script, check_case

@@ -53,7 +53,7 @@ def test_each_animal_is_found_first_in_the_case_that_a_person_would_choose_and_b
     assert (finding.invariant.name, finding.case) == (animal.invariant, animal.case)
     assert animal.says in finding.objection.what
     assert finding.objection.who in {"", str(animal)}
-    assert {*finding.stack} == {"Metrics", *(kind.__name__ for kind in animal.broken)}
+    assert {*finding.stack} == {"Metrics", "Recorder", *(kind.__name__ for kind in animal.broken)}
 
 
 @pytest.mark.parametrize("herd", HERDS, ids=lambda herd: herd[0].__name__)
@@ -75,7 +75,7 @@ def test_whose_order_matters_is_found_by_what_differs_first_and_not_where_it_is_
 
 def test_the_innocent_are_left_out_of_what_is_shown() -> None:
     finding = next(findings(EarlyLog, StaleLoss, FreshLoss))
-    assert finding.stack == ("Metrics", "StaleLoss")
+    assert finding.stack == ("Metrics", "Recorder", "StaleLoss")
     assert (finding.case.left_out, finding.case.plan) == ({0, 2}, ONE)
 
 

@@ -32,7 +32,8 @@ def snapshot(engine: Engine, run: Run | None = None, *, full: bool = True) -> Sn
     hand, the optimizer's state, and where the random generators stand; and of each callback its `state_dict()`, or,
     where it has none, its public attributes; of a function what it took from the function around it.  What is neither a
     number, a text, a tensor nor a list, dict or set of these is compared by its type.  Who said yes to a stop or a skip
-    is left out: of two who would have, the first is asked.
+    is left out: of two who would have, the first is asked.  So is the engine's recorder: it keeps the time, and else
+    what is compared here.
 
     Args:
         engine: The engine.
@@ -76,6 +77,12 @@ def listeners_of(engine: Engine) -> list[Listener]:
     return engine._registry.listeners  # noqa: SLF001  # names go with their callbacks only there
 
 
+def own_of(engine: Engine) -> list[Listener]:
+    """The engine's own, which were registered before all others: its metrics, and its recorder where it has one."""
+    listeners = listeners_of(engine)
+    return listeners[: 1 + any(listener.source is engine.recorder for listener in listeners)]
+
+
 def dice() -> dict[str, int]:
     """Where the random generators stand: of torch on the CPU, of Python, and of NumPy where it is imported."""
     stand = {"torch": hash(raw_bytes(torch.get_rng_state())), "python": hash(random.getstate())}
@@ -103,7 +110,8 @@ def _fields(engine: Engine, run: Run | None, *, full: bool) -> Iterator[tuple[st
     if full:
         yield from _tensors(engine, run)
     for listener in listeners_of(engine):
-        yield from _belonging(listener)
+        if listener.source is not engine.recorder:
+            yield from _belonging(listener)
     if full:
         yield from ((f"the random generator of {name}", hex(stand)) for name, stand in dice().items())
 

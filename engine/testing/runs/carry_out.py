@@ -6,6 +6,7 @@ from typing import Any
 from engine.engine import Engine
 from engine.testing.left.leaks import Leak, consumed, left_behind, watch_modes, who_left
 from engine.testing.left.stock import put_back, take_stock
+from engine.testing.pairs.snapshot import listeners_of, own_of
 from engine.testing.runs.cases import Case
 from engine.testing.runs.observed import Observed
 from engine.testing.runs.observer import Observer
@@ -83,6 +84,6 @@ def _begin_anew(engine: Engine, fresh: Engine) -> None:
 
 def arrange(engine: Engine, case: Case) -> None:
     """Register the factory's callbacks in the turns of a case; the engine's own comes first, as ever."""
-    listeners = engine._registry.listeners  # noqa: SLF001  # as in `watched`
-    own, *given = listeners
-    listeners[:] = [own, *(given[number] for number in case.order(len(given)))]
+    listeners, own = listeners_of(engine), own_of(engine)
+    given = listeners[len(own) :]
+    listeners[:] = [*own, *(given[number] for number in case.order(len(given)))]

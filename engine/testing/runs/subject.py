@@ -10,6 +10,7 @@ from attrs import define, field
 from engine.engine import Engine
 from engine.errors import ArgumentRefused
 from engine.target import made_by
+from engine.testing.pairs.snapshot import own_of
 from engine.testing.runs.few import Few
 from engine.testing.runs.quiet import quiet
 from states import Machine
@@ -34,8 +35,9 @@ class Subject:
     factory: Factory
     name: str = field(init=False)
     machine: Machine = field(init=False)
-    # The callbacks of its engines.
+    # The callbacks of its engines, and how many of them the factory registers: the engine's own are not among those.
     names: tuple[str, ...] = field(init=False)
+    number: int = field(init=False)
     train: list[Any] = field(init=False)
     valid: list[Any] | None = field(init=False)
 
@@ -57,15 +59,11 @@ class Subject:
             )
         self._refuse_sharing(engine, self.make()[0])
         self.machine, self.names = engine.machine, engine._registry.names  # noqa: SLF001  # as in `watched`
+        self.number = len(self.names) - len(own_of(engine))
         with quiet():
             self.train = list(islice(arguments["train_loader"], DRAWN))
             valid = arguments.get("valid_loader")
             self.valid = None if valid is None else list(islice(valid, DRAWN))
-
-    @property
-    def number(self) -> int:
-        """How many callbacks the factory registers; the engine's own is not among them."""
-        return len(self.names) - 1
 
     def _refuse_sharing(self, one: Engine, other: Engine) -> None:
         """Refuse a factory whose engines are not apart: what a run does to one would be seen by all others."""

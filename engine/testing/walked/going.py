@@ -63,7 +63,9 @@ class Going:
         model = torch.nn.ParameterDict({"weight": torch.zeros(1)})
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         both = [first, second]
-        self.engine = Engine(model, None, optimizer, both, machine=self.machine, actions=self._actions(), metrics=None)
+        self.engine = Engine(
+            model, None, optimizer, both, machine=self.machine, actions=self._actions(), metrics=None, recorder=None
+        )
         self.engine.checked = self.how is Way.CHECKED
         self.strides = Strides(self.machine, None, None, faults=True)
 

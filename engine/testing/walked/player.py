@@ -160,6 +160,7 @@ class Player:
             machine=machine,
             actions=self._actions(machine),
             metrics=None,
+            recorder=None,
         )
 
     def _actions(self, machine: Machine) -> Mapping[Enum, Action]:
