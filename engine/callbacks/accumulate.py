@@ -76,5 +76,5 @@ class Accumulate(Callback):
             return
         as_if_equal = run.window * self._first
         if as_if_equal != self._held and self._held:
-            for gradient in gradients(run):
+            for gradient in dict.fromkeys(gradients(run)):  # once, where two optimizers hold it
                 gradient.mul_(as_if_equal / self._held)

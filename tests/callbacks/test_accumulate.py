@@ -169,6 +169,21 @@ def test_an_open_window_is_forgotten_however_the_run_before_has_ended(what: Any,
     assert same(list(model.parameters()), list(fresh.parameters()))
 
 
+def test_a_parameter_that_two_optimizers_hold_is_rescaled_once() -> None:
+    gradients = []
+    for held in (1, 2):
+        model, _ = made()
+        optimizers = {name: torch.optim.SGD(model.parameters(), lr=0.1) for name in "ab"[:held]}
+        engine = Engine(model, loss_fn, optimizers, [Accumulate(samples=7)])
+        engine.on("step_begin", order=21)(
+            lambda run, model=model: gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        )
+        engine.fit(batches_of([2, 5]))
+
+    assert len(gradients) == 2
+    assert same(*gradients)
+
+
 def test_a_loss_without_a_graph_is_refused_as_ever() -> None:
     def forgets(output: Tensor, targets: Tensor) -> Tensor:
         loss = loss_fn(output, targets)

@@ -209,7 +209,7 @@ def test_with_synchronize_each_call_waits_for_the_device_of_the_run(monkeypatch:
         run.device = device
 
     for synchronize in (False, True):
-        engine = small_engine(metrics=None)
+        engine = small_engine(metrics=None, recorder=None)
         engine.on("batch_end")(elsewhere)
         with engine.timed(synchronize=synchronize):
             engine.fit(batches(1))

@@ -152,7 +152,7 @@ def _skipped(trial: Trial) -> Objection | None:
     if engine.actions or engine.machine != TRAINING:
         return None  # actions of the user's own may move them anywhere
     for number, (then, now) in enumerate(zip(seen.moved_then, seen.moved[1:], strict=False), 1):
-        if then != now and seen.heard[number].name != "step_end":
+        if then not in (None, now) and seen.heard[number].name != "step_end":
             asked = [call.who for call in seen.calls if call.at == number and not call.hears]
             guards = f"; asked between the two: {', '.join(asked)}" if asked else ""
             before, behind = seen.heard[number - 1].name, seen.heard[number].name

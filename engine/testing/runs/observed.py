@@ -40,7 +40,7 @@ class Observed:
         declared: Who is registered as it begins, in the declared order.
         heard: What the first of all callbacks heard.
         moved: How often weights were written to by the time that the first heard each event.
-        moved_then: The same by the time that the last heard it.
+        moved_then: The same by the time that the last heard it; `None` where it was cut short, and nobody was the last.
         calls: Each call of the factory's callbacks and of the engine's own.
         raised: What the run raised.
         fault: What was raised on purpose, if its moment came.
@@ -53,7 +53,7 @@ class Observed:
     declared: tuple[Listener, ...] = ()
     heard: list[Heard] = field(factory=list)
     moved: list[int] = field(factory=list)
-    moved_then: list[int] = field(factory=list)
+    moved_then: list[int | None] = field(factory=list)
     calls: list[Called] = field(factory=list)
     raised: BaseException | None = None
     fault: BaseException | None = None

@@ -88,11 +88,12 @@ class Observer:
             def hear(_: object, run: Run) -> None:
                 self.seen.heard.append(Heard(name, run.state, sum(1 for _ in run.around), counted(run)))
                 self.seen.moved.append(_writes(run))
+                self.seen.moved_then.append(None)
 
             return hear
 
         def last(_: object, run: Run) -> None:
-            self.seen.moved_then.append(_writes(run))
+            self.seen.moved_then[-1] = _writes(run)
 
         named = {f"on_{name}": first(event) if order < 0 else last for name, event in events.items()}
         return _callback("First" if order < 0 else "Last", order, named)
