@@ -69,6 +69,8 @@ ALWAYS = (
     "Always comes, once, last; after an exception or Ctrl-C, too. Theirs do not come where an exception ends the "
     "training."
 )
+FP16 = 'Only with `precision="fp16"`, where gradients are not finite: they are dropped, and no step follows.'
+CANCELS_STEP = "`MixedPrecision` cancels the step: `after_cancel_step` is called."
 BEHIND = (
     "Called when all was left: the ends of the batch, of the training part and of the epoch are not called. Here "
     "`stop` comes first, then each end, innermost first."
@@ -89,7 +91,7 @@ YOURS, PIECE, THEIR_STEP = NONE.but(YOUR_STEP), NONE.but(ONE_PIECE), NONE.but(TR
 # A training with its validation, as our machine has it; then what may come at any time, and a prediction.
 ORDER = (
     *(E.TRAIN_BEGIN, E.EPOCH_BEGIN, E.BATCH_BEGIN, E.FORWARD_BEGIN, E.FORWARD_END, E.LOSS_BEGIN, E.LOSS_END),
-    *(E.BACKWARD_BEGIN, E.BACKWARD_END, E.STEP_BEGIN, E.STEP_END, E.BATCH_END),
+    *(E.BACKWARD_BEGIN, E.BACKWARD_END, E.OVERFLOW, E.STEP_BEGIN, E.STEP_END, E.BATCH_END),
     *(E.VALIDATE_BEGIN, E.VALIDATE_BATCH_BEGIN, E.VALIDATE_FORWARD_BEGIN, E.VALIDATE_FORWARD_END),
     *(E.VALIDATE_LOSS_BEGIN, E.VALIDATE_LOSS_END, E.VALIDATE_BATCH_END, E.VALIDATE_END),
     *(E.EPOCH_END, E.TRAIN_END),
@@ -100,6 +102,7 @@ ORDER = (
 
 # What is to be said of an event of ours beside all of theirs.
 OURS: Mapping[Event, str] = {
+    E.OVERFLOW: FP16,
     E.STEP_BEGIN: ONCE_PER_STEP,
     E.STEP_END: ONCE_PER_STEP,
     E.VALIDATE_BEGIN: ALONE,
@@ -117,6 +120,7 @@ FASTAI: Mapping[Event, Place] = {
     E.LOSS_END: at("after_loss"),
     E.BACKWARD_BEGIN: at("before_backward"),
     E.BACKWARD_END: at("after_backward").but(CANCELLED),
+    E.OVERFLOW: NONE.but(CANCELS_STEP),
     E.STEP_BEGIN: at("before_step").but(ACCUMULATION),
     E.STEP_END: at("after_step").but(CANCELLED),
     E.BATCH_END: at("after_batch").but(CANCELLED_BATCH),
@@ -142,7 +146,7 @@ FASTAI: Mapping[Event, Place] = {
 
 # What is called within a batch: nothing, in three of them.
 _IN_BATCH = (E.FORWARD_BEGIN, E.FORWARD_END, E.LOSS_BEGIN, E.LOSS_END)
-_IN_UPDATE = (E.BACKWARD_BEGIN, E.BACKWARD_END, E.STEP_BEGIN, E.STEP_END)
+_IN_UPDATE = (E.BACKWARD_BEGIN, E.BACKWARD_END, E.OVERFLOW, E.STEP_BEGIN, E.STEP_END)
 _IN_OTHER_BATCHES = (
     *(E.VALIDATE_FORWARD_BEGIN, E.VALIDATE_FORWARD_END, E.VALIDATE_LOSS_BEGIN, E.VALIDATE_LOSS_END),
     *(E.PREDICT_FORWARD_BEGIN, E.PREDICT_FORWARD_END),
@@ -176,6 +180,7 @@ LIGHTNING: Mapping[Event, Place] = {
     E.BATCH_BEGIN: at("on_train_batch_start"),
     E.BACKWARD_BEGIN: at("on_before_backward").but(DIVIDED),
     E.BACKWARD_END: at("on_after_backward"),
+    E.OVERFLOW: NONE,
     E.STEP_BEGIN: at("on_before_optimizer_step").but(CLIPPING),
     E.STEP_END: NONE.but(BEFORE_BACKWARD),
     E.BATCH_END: at("on_train_batch_end"),
@@ -250,7 +255,7 @@ OTHERS: Mapping[str, Mapping[tuple[str, ...], str]] = {
         (
             *("state_dict", "load_state_dict"),
             *("on_save_checkpoint", "on_load_checkpoint"),
-        ): "the engine writes no checkpoints: save what you need in `epoch_end`, and in `stop`",
+        ): "`state_dict` and `load_state_dict(state)`, which `Checkpoint` asks for in `epoch_end`",
     },
     "Keras": {("on_batch_begin",): "`batch_begin`", ("on_batch_end",): "`batch_end`"},
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from states import EVALUATION, PREDICTION, TRAINING, State, diagram
 from states.markdown import markdown
-from tests import coming, hunt
+from tests import callbacks_table, coming, hunt
 from tests.bench import kit
 from tests.bench.results import JSON, read
 from tests.bench.table import summary
@@ -26,6 +26,7 @@ PAGES = (
     "in-your-own-loop",
     "one-transition-at-a-time",
     "a-machine-of-your-own",
+    "callbacks",
     "test-your-callbacks",
     "coming-from",
 )
@@ -51,6 +52,7 @@ def made_parts() -> Mapping[str, Callable[[], str]]:
         "training table": lambda: markdown(TRAINING),
         "evaluation table": lambda: markdown(EVALUATION),
         "prediction table": lambda: markdown(PREDICTION),
+        "callbacks": callbacks_table.table,
         "events": lambda: words("Event", "callbacks hear"),
         "guards": lambda: words("Guard", "a yes means"),
         "states": lambda: words("State", "what the run is doing"),

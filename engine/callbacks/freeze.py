@@ -41,6 +41,7 @@ class Freeze(Callback):
     """
 
     order = -60
+    in_trials = True
 
     def __init__(self, *parts: str | nn.Module, until: int | None = None) -> None:
         for part in parts or (None,):

@@ -42,6 +42,7 @@ class FreezeBatchNorm(Callback):
     """
 
     order = -60
+    in_trials = True
 
     def __init__(self, *, train_affine: bool = True) -> None:
         if not isinstance(train_affine, bool):

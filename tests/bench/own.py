@@ -3,6 +3,7 @@
 import torch
 
 from engine import Callback, Engine, State, Trigger
+from engine.callbacks import Recorder
 from engine.run import Run
 from tests.bench.workloads import Job, Trained, accuracy
 
@@ -128,7 +129,7 @@ def fit_checked(job: Job) -> Trained:
 
 
 def fit_unmeasured(job: Job) -> Trained:
-    """The engine, which keeps no mean loss, as the plain loop keeps none."""
+    """The engine, which keeps no mean loss and records none, as the plain loop keeps none."""
     return _fit(job, measured=False)
 
 
@@ -161,6 +162,9 @@ def own_loop(job: Job) -> Trained:
 def _fit(job: Job, *, checked: bool = False, measured: bool = True) -> Trained:
     callbacks = [Counts() for _ in range(job.callbacks)]
     metrics = None if not measured else {} if job.valid is None else {"accuracy": accuracy}
-    engine = Engine(job.model, job.loss_fn, job.optimizer, callbacks, metrics=metrics, checked=checked)
+    recorder = Recorder() if measured else None
+    engine = Engine(
+        job.model, job.loss_fn, job.optimizer, callbacks, metrics=metrics, recorder=recorder, checked=checked
+    )
     run = engine.fit(job.train, job.valid, epochs=job.epochs)
     return Trained(sum(callback.count for callback in callbacks), run.metrics.get("valid_accuracy"))
