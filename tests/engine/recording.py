@@ -80,6 +80,7 @@ class Tiny:
             machine=self.machine,
             actions=self.actions,
             checked=self.checked,
+            recorder=None,  # what is heard is what a test gives
         )
 
     def fit(self) -> Run:

@@ -192,7 +192,7 @@ def test_fixtures_follow_an_engine_and_judge_it(run: Pytest, pytester: pytest.Py
     result.assert_outcomes(passed=2, failed=3, errors=1)
     result.stdout.fnmatch_lines_random(
         [
-            "E*AssertionError: this one (-) and the other (+) part at line 3*",
+            "E*AssertionError: this one (-) and the other (+) part at line 4*",
             "E*AssertionError: the trace: legal so far*",
             "E*OrderBroken: Careless raises AttributeError*",
             "E*drawn with --stateloop-runs=2 --stateloop-seed=9",
