@@ -7,7 +7,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
 
@@ -64,7 +65,7 @@ class _File:
             file.close()
 
     def _found(self, epoch: int) -> str:
-        """What is in the file and stays there; of a run that was cut off, whole lines alone."""
+        """What is in the file and stays there: whole lines alone, as a run that was cut off may leave half of one."""
         if self._file is not None:
             raise ArgumentRefused(
                 f"{self.path} is written to already",
@@ -73,16 +74,16 @@ class _File:
             )
         if not self.path.exists() or not (epoch or self.append):
             return ""
-        text = self.path.read_text()
-        return text[: text.rfind("\n") + 1] if epoch else text
+        text = self.path.read_text(encoding="utf-8")
+        return text[: text.rfind("\n") + 1]
 
     def _replace(self, text: str) -> None:
         """Write the file anew, at once or not at all, and stay behind its end."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_name(f"{self.path.name}.new")
-        new.write_text(text)
+        new.write_text(text, encoding="utf-8")
         new.replace(self.path)
-        self._file = self.path.open("a")
+        self._file = self.path.open("a", encoding="utf-8")
 
 
 class JSONLines(_File):
@@ -90,10 +91,11 @@ class JSONLines(_File):
 
     Args:
         path: The file; its folders are made.  What is there is written over when a training begins.
-        append: Write behind what is there instead.
+        append: Write behind what is there instead; a last line that was cut off is forgotten.
 
     Raises:
-        ArgumentRefused: *path* is no path, or a folder; when a training begins, another `Log` writes there.
+        ArgumentRefused: *path* is no path, or a folder; when a training begins, another `Log` writes there, or what is
+            there and stays cannot be read.
 
     Example:
         >>> import tempfile
@@ -109,8 +111,9 @@ class JSONLines(_File):
     def open(self, epoch: int, step: int) -> None:
         """Make the file, or go on in it."""
         del step
-        lines = self._found(epoch).splitlines()
-        kept = _before(epoch, [json.loads(line) for line in lines])
+        with _told(self.path):
+            lines = self._found(epoch).splitlines()
+            kept = _before(epoch, [_object(number, line) for number, line in enumerate(lines, 1)])
         self._replace("".join(f"{line}\n" for line in lines[: len(kept)]))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -127,10 +130,11 @@ class CSVFile(_File):
 
     Args:
         path: The file; its folders are made.  What is there is written over when a training begins.
-        append: Write behind what is there instead, below the same header.
+        append: Write behind what is there instead, below the same header; a last line that was cut off is forgotten.
 
     Raises:
-        ArgumentRefused: *path* is no path, or a folder; when a training begins, another `Log` writes there.
+        ArgumentRefused: *path* is no path, or a folder; when a training begins, another `Log` writes there, or what is
+            there and stays cannot be read.
 
     Example:
         >>> import tempfile
@@ -153,15 +157,17 @@ class CSVFile(_File):
     def open(self, epoch: int, step: int) -> None:
         """Make the file, or go on in it."""
         del step
-        self._columns, rows = _table(self._found(epoch))
-        self._replace(_csv(self._columns, _before(epoch, rows), header=True))
+        with _told(self.path):
+            self._columns, rows = _table(self._found(epoch))
+            kept = _before(epoch, rows)
+        self._replace(_csv(self._columns, kept, header=True))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Write a row; the whole file, where a name is new."""
         row = {"step": step, **values}
         if more := [name for name in row if name not in self._columns]:
             self.close()
-            _, rows = _table(self.path.read_text())
+            _, rows = _table(self.path.read_text(encoding="utf-8"))
             self._columns += more
             self._replace(_csv(self._columns, rows, header=True))
         assert self._file is not None, "it was opened"
@@ -169,6 +175,31 @@ class CSVFile(_File):
 
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say of which file it is that something cannot be read."""
+    try:
+        yield
+    except (ValueError, csv.Error) as broken:
+        raise ArgumentRefused(
+            f"{path} is there already, and cannot be gone on in: {broken}",
+            allowed="a file that this kind of sink wrote, in UTF-8",
+            instead="mend or remove the file, or give the sink another path",
+        ) from broken
+
+
+def _object(number: int, line: str) -> Mapping[str, Any]:
+    """The JSON object of a line."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        msg = f"line {number} is {shown(line)}, no JSON object"
+        raise ValueError(msg)  # noqa: TRY004  # it is of a text, not of a type
+    return row
 
 
 def _before(epoch: int, rows: Rows) -> Rows:
@@ -181,8 +212,13 @@ def _before(epoch: int, rows: Rows) -> Rows:
 
 def _table(text: str) -> tuple[list[str], Rows]:
     """The columns of a CSV text, and its rows."""
-    reader = csv.DictReader(io.StringIO(text))
-    return list(reader.fieldnames or ()), list(reader)
+    reader, rows = csv.DictReader(io.StringIO(text)), []
+    for row in reader:
+        if None in row:
+            msg = f"line {reader.line_num} has more cells than the header"
+            raise ValueError(msg)
+        rows.append(row)
+    return list(reader.fieldnames or ()), rows
 
 
 def _csv(columns: Sequence[str], rows: Rows, *, header: bool = False) -> str:

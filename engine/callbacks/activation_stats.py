@@ -4,10 +4,8 @@
 #
 # A forward hook on each layer writes three numbers into a place of its own on the device, in place: so it may be
 # compiled or captured, and a module that is called again writes over them.  When the batch ends, all places are copied
-# into a row of a table on the device.  The host reads the table when somebody asks, and when the training ends.
-#
-# The table has room for a number of batches.  When it is full, every second row is forgotten and only every second
-# batch is looked at from then on: a training of any length costs the same memory, and is covered from begin to end.
+# into a row of a table on the device, which is thinned when it is full.  The host reads the table when somebody asks,
+# and when the training ends.
 """
 
 from collections.abc import Mapping
@@ -19,9 +17,11 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
+from engine.counts import Counts
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
 from engine.run import Run
+from engine.thinned import Thinned
 from states.errors import nearest, shown, typed
 from states.svg import PicturesMissing
 
@@ -61,8 +61,9 @@ class ActivationStats(Callback):
     floating-point tensor is passed over.  A layer that is called several times in a batch shows its last call.
 
     Read `stats` (by the layer's name) and `batches` (the numbers of the batches, from 0), at any time; `table()` and
-    `plot()` show them.  A second training begins anew; one that goes on (`start_epoch`) with the state of
-    the last goes on in the table, if its layers are the same.
+    `plot()` show them.  A second training begins anew; one that goes on (`start_epoch`), on the same engine or with the
+    state of the last, goes on in the table, if its layers are the same.  It forgets the batches of the epochs that are
+    trained again; what was thinned stays so.
 
     Args:
         layers: Modules, or their names in the model; by default all that have no module inside.
@@ -92,14 +93,12 @@ class ActivationStats(Callback):
 
     # The layers that are watched: their names and the names of their classes.
     _kinds: dict[str, str]
-    # What was kept, in rows of shape (layers, 3), and the number of the batch of each row; room for further rows below.
-    _table: Tensor
-    _numbers: list[int]
+    # What was kept, in rows of shape (layers, 3), by the number of the batch.
+    _kept: Thinned
     # What the hooks write into: three numbers for each layer.
     _latest: Tensor
-    # How many batches have ended; each of which the number is a multiple of the stride is looked at.
-    _batch: int
-    _stride: int
+    # How many batches have ended.
+    _batches: Counts
     # Whether the hooks look at what goes on now, and whether the batch in hand gets a row.
     _looking: bool
     _due: bool
@@ -120,7 +119,7 @@ class ActivationStats(Callback):
     @property
     def stats(self) -> dict[str, Activations]:
         """What each layer gave in the batches that were looked at, by its name in the model.  Waits for the device."""
-        values = self._table[: len(self._numbers)].cpu().unbind(1)
+        values = self._kept.values.unbind(1)
         return {
             name: Activations(kind, *one.unbind(1))
             for (name, kind), one in zip(self._kinds.items(), values, strict=True)
@@ -129,7 +128,7 @@ class ActivationStats(Callback):
     @property
     def batches(self) -> tuple[int, ...]:
         """The numbers of these batches, counted from 0 over the whole training."""
-        return tuple(self._numbers)
+        return tuple(self._kept.numbers)
 
     def on_train_begin(self, run: Run) -> None:
         """Put a hook on each layer."""
@@ -137,21 +136,24 @@ class ActivationStats(Callback):
         kinds = {name: type(module).__name__ for name, module in modules.items()}
         if run.epoch == 0 or kinds != self._kinds:
             self._forget(kinds)
-        while len(self._numbers) > self.room:
-            self._thin()
-        kept, shape = self._table[: len(self._numbers)], (len(kinds), 3)
-        self._table = torch.empty((self.room, *shape), device=run.device)
-        self._table[: len(kept)] = kept
-        self._latest = torch.empty(shape, device=run.device)
+        self._batches.begin(run.epoch)
+        self._kept.cut(self._batches.total)
+        self._kept.open(run.device)
+        self._latest = torch.empty((len(kinds), 3), device=run.device)
         for module, place in zip(modules.values(), self._latest.unbind(), strict=True):
             self._handles.append(module.register_forward_hook(partial(self._look, place)))
 
-    def on_forward_begin(self, run: Run) -> None:
-        """Look at this batch, if it is its turn."""
+    def on_batch_begin(self, run: Run) -> None:
+        """Look at this batch, if it is its turn: from here on, as a loop of one's own reports what is over."""
         del run
-        self._looking = self._due = self._batch % self._stride == 0
-        if self._due:
+        self._looking = self._kept.due(self._batches.total)
+        if self._looking:
             self._latest.fill_(torch.nan)
+
+    def on_forward_begin(self, run: Run) -> None:
+        """It gets a row: one that is skipped gets none."""
+        del run
+        self._due = self._kept.due(self._batches.total)
 
     def on_validate_begin(self, run: Run) -> None:
         """Look away: a validation may come before the batch has ended."""
@@ -162,13 +164,9 @@ class ActivationStats(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         """Keep what was seen."""
-        del run
-        while self._due and len(self._numbers) == self.room:
-            self._thin()
-        if self._due and self._batch % self._stride == 0:
-            self._table[len(self._numbers)].copy_(self._latest)
-            self._numbers.append(self._batch)
-        self._batch += 1
+        if self._due:
+            self._kept.put(self._batches.total, self._latest)
+        self._batches.note(run.epoch, self._batches.total + 1)
         self._looking = self._due = False
 
     def on_train_end(self, run: Run) -> None:
@@ -177,23 +175,23 @@ class ActivationStats(Callback):
         while self._handles:
             self._handles.pop().remove()
         self._looking = self._due = False
-        self._table = self._table[: len(self._numbers)].cpu()
+        self._kept.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What was kept so far, on the host.  Waits for the device."""
-        table = self._table[: len(self._numbers)].cpu()
-        kept = {"kinds": dict(self._kinds), "table": table, "numbers": list(self._numbers)}
-        return {**kept, "batch": self._batch, "stride": self._stride}
+        kept, batches = self._kept.state_dict(), self._batches.state_dict()
+        return {"kinds": dict(self._kinds), "kept": kept, "batches": batches}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take such a state; a training that goes on goes on behind it."""
-        self._kinds, self._table, self._numbers = dict(state["kinds"]), state["table"], list(state["numbers"])
-        self._batch, self._stride = state["batch"], state["stride"]
+        self._kinds = dict(state["kinds"])
+        self._kept.load_state_dict(state["kept"])
+        self._batches.load_state_dict(state["batches"])
 
     def table(self) -> str:
         """The last batch that was looked at, a line for each layer; each number with four digits."""
         rows = [("layer", "type", "mean", "std", "near zero")]
-        for name, one in self.stats.items() if self._numbers else ():
+        for name, one in self.stats.items() if self.batches else ():
             mean, std, near = (float(values[-1]) for values in (one.mean, one.std, one.near_zero))
             rows.append((name or "(the model)", one.kind, f"{mean:.4g}", f"{std:.4g}", f"{near:.1%}"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -231,9 +229,9 @@ class ActivationStats(Callback):
         return figure
 
     def _draw(self, name: str, one: Activations, axes: "Axes") -> None:
-        axes.fill_between(self._numbers, one.mean - one.std, one.mean + one.std, color="#4c72b0", alpha=0.25, lw=0)
-        axes.plot(self._numbers, one.mean, color="#4c72b0", lw=1)
-        near = f", {float(one.near_zero[-1]):.0%} near 0" if self._numbers else ""
+        axes.fill_between(self.batches, one.mean - one.std, one.mean + one.std, color="#4c72b0", alpha=0.25, lw=0)
+        axes.plot(self.batches, one.mean, color="#4c72b0", lw=1)
+        near = f", {float(one.near_zero[-1]):.0%} near 0" if self.batches else ""
         axes.set_title(f"{name[-TITLE:] or 'the model'}\n{one.kind}{near}", loc="left", fontsize="small")
         axes.tick_params(labelsize="x-small")
         axes.spines[["top", "right"]].set_visible(False)
@@ -264,19 +262,11 @@ class ActivationStats(Callback):
             std, mean = torch.std_mean(values, correction=0)
             place.copy_(torch.stack((mean, std, (values.abs() <= self.near_zero).mean(dtype=torch.float32))))
 
-    def _thin(self) -> None:
-        """Forget every second batch, and look at every second one from here on."""
-        self._stride *= 2
-        kept = [row for row, number in enumerate(self._numbers) if number % self._stride == 0]
-        self._table[: len(kept)] = self._table[kept]
-        self._numbers = [self._numbers[row] for row in kept]
-
     def _forget(self, kinds: Mapping[str, str]) -> None:
         """Begin anew, with these layers."""
         self._kinds = dict(kinds)
-        self._table, self._numbers = torch.empty(0, len(kinds), 3), []
+        self._kept, self._batches = Thinned(self.every, self.room, (len(kinds), 3)), Counts()
         self._latest = torch.empty(len(kinds), 3)
-        self._batch, self._stride = 0, self.every
         self._looking = self._due = False
 
 

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from engine.check import check_count
+from engine.counts import Counts
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
 from engine.run import Run
+from engine.thinned import Thinned
 from states.errors import shown, typed
 
 
@@ -31,20 +33,24 @@ class GradientStats(Callback):
     norm of what the step changed, divided by `norm`: about 0.001 is a healthy one, says a rule of thumb.  What has no
     gradient in a step has nan there.
 
+    A second training begins anew; one that goes on (`start_epoch`), on the same engine or with the state of the last,
+    goes on behind it.  It forgets the steps of the epochs that are trained again; what was thinned stays so.
+
     Args:
         every: Look at each so many steps.
         near_zero: Up to which absolute value a number is near zero.
+        room: How many steps are kept at most: when there are more, every second is forgotten.
 
     Attributes:
         names: The parameters, as `model.named_parameters()` calls them.
-        steps: The steps that were looked at, counted from 1 over the whole training.
 
     Raises:
-        ArgumentRefused: *every* is no whole number from 1 on, *near_zero* no number from 0 on; at `train_begin`, where
-            a training goes on with the numbers of another model.
+        ArgumentRefused: *every* is no whole number from 1 on, *near_zero* no number from 0 on, *room* none from 2 on;
+            at `train_begin`, where a training goes on with the numbers of another model.
 
     Cost per step: a comparison; at every n-th about twenty operations for each parameter and a copy of the weights, all
-    on the device.  They are read on the host once per epoch.
+    on the device.  They are read on the host when somebody asks.  Memory on the device: 32 bytes for each parameter of
+    the model (a tensor, not a number in one) and each step that there is room for.
 
     Example:
         >>> from engine import Engine
@@ -59,29 +65,29 @@ class GradientStats(Callback):
 
     order = 40
 
-    def __init__(self, *, every: int = 50, near_zero: float = 1e-8) -> None:
+    def __init__(self, *, every: int = 50, near_zero: float = 1e-8, room: int = 1024) -> None:
         check_count("every", every, least=1)
+        check_count("room", room, least=2)
         if isinstance(near_zero, bool) or not isinstance(near_zero, int | float) or not near_zero >= 0:
             raise ArgumentRefused(
                 f"near_zero is {shown(near_zero)}, {typed(near_zero)}",
                 allowed="a number, 0 or more",
                 instead="leave it out for 1e-8",
             )
-        self.every, self.near_zero = every, near_zero
-        self.names: list[str] = []
-        self.steps: list[int] = []
-        self._step = 0
-        # What was read, of shape (steps, parameters, columns); what is on the device still, each of shape (parameters,
-        # columns); and between step_begin and step_end the weights before it, with what was measured.
-        self._read = torch.empty(0, 0, len(COLUMNS))
-        self._pending: list[Tensor] = []
+        self.every, self.near_zero, self.room = every, near_zero, room
+        # Between step_begin and step_end the weights before it, with what was measured.
         self._open: tuple[list[Tensor], list[Tensor]] | None = None
+        self._begin([])
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that were looked at and are kept, counted from 1 over the whole training."""
+        return list(self._kept.numbers)
 
     @property
     def stats(self) -> dict[str, Tensor]:
-        """What was measured, by column: float32 on the host, of shape (steps, parameters)."""
-        self._fetch()
-        return {column: self._read[:, :, number] for number, column in enumerate(COLUMNS)}
+        """What was measured, by column: float32 on the host, of shape (steps, parameters).  Waits for the device."""
+        return dict(zip(COLUMNS, self._kept.values.unbind(2), strict=True))
 
     def on_train_begin(self, run: Run) -> None:
         """Begin anew, unless a training goes on."""
@@ -94,11 +100,14 @@ class GradientStats(Callback):
                 allowed=f"those that it has numbers of: {shown(self.names)}",
                 instead="train the model that the state is of, or make a new GradientStats",
             )
+        self._steps.begin(run.epoch)
+        self._kept.cut(self._steps.total + 1)
+        self._kept.open(run.device)
 
     def on_step_begin(self, run: Run) -> None:
         """Measure gradients and weights, if it is time to."""
-        self._step += 1
-        if self._step % self.every == 0:
+        self._steps.note(run.epoch, self._steps.total + 1)
+        if self._kept.due(self._steps.total):
             weights = [parameter.detach().clone() for parameter in run.model.parameters()]
             self._open = weights, [self._measured(parameter) for parameter in run.model.parameters()]
 
@@ -111,26 +120,20 @@ class GradientStats(Callback):
         for parameter, before, numbers in zip(run.model.parameters(), weights, measured, strict=True):
             moved = _norm(parameter.detach() - before) / _norm(before)
             rows.append(torch.cat([numbers, moved.reshape(1)]).to(run.device))
-        self.steps.append(self._step)
-        self._pending.append(torch.stack(rows))
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Read what was measured."""
-        del run
-        self._fetch()
+        self._kept.put(self._steps.total, torch.stack(rows))
 
     def on_train_end(self, run: Run) -> None:
-        """Read what an epoch left that did not end; hold no weights."""
+        """Take what was measured off the device; hold no weights."""
         del run
         self._open = None
-        self._fetch()
+        self._kept.close()
 
     def table(self) -> str:
         """The numbers of the last step that was looked at, a line for each parameter."""
         self._refuse_nothing("table")
         width = max(map(len, self.names))
         lines = [f"{f'step {self.steps[-1]}':{width}}  {'  '.join(f'{c:>14}' for c in COLUMNS)}"]
-        for name, numbers in zip(self.names, self._read[-1].tolist(), strict=True):
+        for name, numbers in zip(self.names, self._kept.values[-1].tolist(), strict=True):
             lines.append(f"{name:{width}}  {'  '.join(f'{number:14.3g}' for number in numbers)}")
         return "\n".join(lines)
 
@@ -156,21 +159,17 @@ class GradientStats(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """All that was measured."""
-        self._fetch()
-        return {"names": self.names, "steps": self.steps, "step": self._step, "read": self._read}
+        return {"names": list(self.names), "kept": self._kept.state_dict(), "steps": self._steps.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the numbers back; `fit(..., start_epoch=n)` goes on with them."""
-        self.names, self.steps, self._step = list(state["names"]), list(state["steps"]), state["step"]
-        self._read, self._pending = state["read"].clone(), []
+        self.names = list(state["names"])
+        self._kept.load_state_dict(state["kept"])
+        self._steps.load_state_dict(state["steps"])
 
     def _begin(self, names: list[str]) -> None:
-        self.names, self.steps, self._step = names, [], 0
-        self._read, self._pending = torch.empty(0, len(names), len(COLUMNS)), []
-
-    def _fetch(self) -> None:
-        if self._pending:
-            self._read, self._pending = torch.cat([self._read, torch.stack(self._pending).cpu()]), []
+        self.names, self._steps = names, Counts()
+        self._kept = Thinned(self.every, self.room, (len(names), len(COLUMNS)))
 
     @torch.no_grad()
     def _measured(self, parameter: Tensor) -> Tensor:
@@ -186,8 +185,7 @@ class GradientStats(Callback):
         return torch.stack([grad_mean, grad_std, near_zero, _norm(parameter.grad), *numbers])
 
     def _refuse_nothing(self, asked: str) -> None:
-        self._fetch()
-        if not len(self._read):
+        if not self.steps:
             raise ArgumentRefused(
                 f"{asked} was asked for, and nothing was measured yet",
                 allowed=f"a training of {self.every} steps or more",
@@ -201,8 +199,9 @@ class GradientStats(Callback):
         numbers = self.stats[column].T.numpy()
         positive = numbers[(numbers > 0) & (numbers < torch.inf)]
         scale = LogNorm(positive.min(), positive.max()) if positive.size else None
-        edges = [step - self.every / 2 for step in self.steps]
-        mesh = axes.pcolormesh([*edges, edges[-1] + self.every], range(len(self.names) + 1), numbers, norm=scale)
+        stride = self._kept.stride
+        edges = [step - stride / 2 for step in self.steps]
+        mesh = axes.pcolormesh([*edges, edges[-1] + stride], range(len(self.names) + 1), numbers, norm=scale)
         axes.set_title(title, loc="left")
         axes.set_xlabel("step")
         axes.set_ylim(len(self.names), 0)  # the first layer on top

@@ -5,6 +5,7 @@ from numbers import Real
 
 from torch import Tensor
 
+from engine.counts import Counts
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
 from engine.run import Run
@@ -17,11 +18,13 @@ class Log(Callback):
 
     A row of an epoch is its record in `run.history`: `epoch`, `updates`, `train_loss`, ..., and what callbacks before
     this one have put there.  A row of a batch has `epoch`, `batch_loss`, and `lr`, or `lr_0`, `lr_1`, ... for several
-    groups.  What is no number is left out.  The step of a row is how many training batches have ended.
+    groups.  What is no number is left out.  The step of a row is how many training batches have ended; it and `updates`
+    are counted over all parts of a training.
 
     An epoch that was stopped leaves no row.  `engine.evaluate` and `engine.predict` write nothing.  A second training
     begins the file anew, unless the sink appends; one that goes on (`start_epoch`) goes on in it, without what a run
-    that was cut off wrote about the epochs that are trained again; its steps go on with the state of the last one.
+    that was cut off wrote about the epochs that are trained again; its steps and updates go on from where the epoch
+    before `start_epoch` ended, if that is known: from the state of the last one, or on the same engine.
 
     The sink is opened when the training begins, flushed after each epoch, and closed when the training ends, in
     whatever way.
@@ -33,7 +36,8 @@ class Log(Callback):
     Raises:
         ArgumentRefused: *sink* is none, or *every* is no whole number above 0.
 
-    Cost per batch: two calls and a comparison; for each n-th, a read on the host and what the sink needs for a row.
+    Cost per batch: three calls, which count, and a comparison; for each n-th, a read on the host and what the sink
+    needs for a row.
 
     Example:
         >>> import tempfile, torch
@@ -67,32 +71,38 @@ class Log(Callback):
                 instead="leave it out",
             )
         self.sink, self.every = sink, every
-        # How many training batches have ended, and whether the loss of the one in hand is written.
-        self._step, self._due = 0, False
+        # How many training batches have ended, how many updates were taken, and how many of those before this run.
+        self._steps, self._updates, self._before = Counts(), Counts(), 0
+        self._due = False  # whether the loss of the batch in hand is written
 
     def on_train_begin(self, run: Run) -> None:
         """Open the sink."""
-        if run.epoch == 0:
-            self._step = 0
-        self._due = False
-        self.sink.open(run.epoch, self._step)
+        self._steps.begin(run.epoch)
+        self._updates.begin(run.epoch)
+        self._before, self._due = self._updates.total - run.updates, False
+        self.sink.open(run.epoch, self._steps.total)
 
     def on_forward_begin(self, run: Run) -> None:
         """Is this batch one of those whose loss is written?  One that is skipped has none."""
         del run
-        self._due = self.every is not None and (self._step + 1) % self.every == 0
+        self._due = self.every is not None and (self._steps.total + 1) % self.every == 0
+
+    def on_step_end(self, run: Run) -> None:
+        """Count the update: here, as the last of an epoch may come behind its batches."""
+        self._updates.note(run.epoch, self._before + run.updates)
 
     def on_batch_end(self, run: Run) -> None:
         """Write the loss, if it is due."""
-        self._step += 1
+        self._steps.note(run.epoch, self._steps.total + 1)
         if self._due:
             self._due = False
-            self.sink.write(self._step, _numbers(_batch(run)))
+            self.sink.write(self._steps.total, _numbers(_batch(run)))
 
     def on_epoch_end(self, run: Run) -> None:
         """Write the record."""
         if not run.stopping:
-            self.sink.write(self._step, _numbers(run.history[-1]))
+            record = {**run.history[-1], "updates": self._before + run.updates}
+            self.sink.write(self._steps.total, _numbers(record))
             self.sink.flush()
 
     def on_train_end(self, run: Run) -> None:
@@ -100,13 +110,14 @@ class Log(Callback):
         del run
         self.sink.close()
 
-    def state_dict(self) -> dict[str, int]:
-        """How many training batches have ended."""
-        return {"step": self._step}
+    def state_dict(self) -> dict[str, dict[int, int]]:
+        """How many training batches have ended and how many updates were taken, by epoch."""
+        return {"steps": self._steps.state_dict(), "updates": self._updates.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Mapping[int, int]]) -> None:
         """Let a training that goes on count from there."""
-        self._step = state["step"]
+        self._steps.load_state_dict(state["steps"])
+        self._updates.load_state_dict(state["updates"])
 
 
 def _batch(run: Run) -> dict[str, object]:

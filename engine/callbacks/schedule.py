@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.check import check_count, length
+from engine.counts import Counts
 from engine.curves import Curve, check_curve
 from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.hyper import Place, check_shared, find
@@ -28,7 +29,12 @@ class Schedule(Callback):
     state and cannot put it out of step.  Behind the last step the last value stays; after a run the optimizer keeps the
     values of its last batch, as with torch's schedules.
 
-    Of a loader without a length the batches are counted, and the count is in `state_dict()`.
+    Where epochs draw another number of batches than `len(train_loader)`, because a callback cuts them short or the
+    length of the loader changes, say how many in *steps_per_epoch*: it then takes the place of `len(train_loader)`.
+    With `ShortEpochs(3)` that is `steps_per_epoch=3`.  An epoch that draws more stays at its last place.
+
+    Of a loader without a length the batches are counted, and the count is in `state_dict()`; a training that goes on
+    in epoch n counts from where epoch n - 1 ended, as far as that is known.
 
     Args:
         curves: By hyperparameter, a curve for all groups, or a list with one curve for each: {"lr": Cosine(0.1, 0)}.
@@ -38,9 +44,11 @@ class Schedule(Callback):
             counted through, in the order of the optimizers.
         by: "batch", or "epoch": then a step is an epoch.
         steps: How many steps the curves have; needed where the loader has no length, or `epochs` is `None`.
+        steps_per_epoch: How many batches an epoch draws, where that is not `len(train_loader)`.
 
     Raises:
-        ArgumentRefused: what is no curve, no group, or not one curve for each; when a training starts: a hyperparameter
+        ArgumentRefused: what is no curve, no group, or not one curve for each; *steps_per_epoch* where a step is an
+            epoch; when a training starts: a hyperparameter
             or a group that the optimizer does not have, or a length that nobody knows.
         CallbackRefused: when a training starts: another callback writes the same hyperparameter of a group.
 
@@ -67,19 +75,27 @@ class Schedule(Callback):
         groups: int | Sequence[int] | None = None,
         by: Literal["batch", "epoch"] = "batch",
         steps: int | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         self.curves = _checked(curves)
         if by not in ("batch", "epoch"):
             raise ArgumentRefused(f"by is {shown(by)}", allowed="'batch', 'epoch'", instead="leave it out for 'batch'")
         check_count("steps", steps, least=1, may_be_none=True)
-        self.groups, self.by, self.steps = _numbers(groups), by, steps
+        check_count("steps_per_epoch", steps_per_epoch, least=1, may_be_none=True)
+        if by == "epoch" and steps_per_epoch is not None:
+            raise ArgumentRefused(
+                f"steps_per_epoch is {steps_per_epoch} and by is 'epoch'",
+                allowed="one of them: by the epoch, a step is an epoch, whatever it draws",
+                instead="leave steps_per_epoch out",
+            )
+        self.groups, self.by, self.steps, self.steps_per_epoch = _numbers(groups), by, steps, steps_per_epoch
         # The curves, each with the places where it is written, in an optimizer of as many groups.
         self._lanes: list[tuple[Curve, list[Place]]] = []
         self._group_count = 0
-        # How many steps the run in hand has, and the batches of an epoch (`None`: the loader does not say).
+        # How many steps the run in hand has, and the batches of an epoch (`None`: nobody says).
         self._steps = 0
         self._per_epoch: int | None = None
-        self._begun = 0  # batches, over all parts of a training
+        self._begun = Counts()  # batches, over all parts of a training
 
     def writes(self, param_groups: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
         """What is written of which group: two callbacks that write the same are refused."""
@@ -94,11 +110,10 @@ class Schedule(Callback):
                 instead="write Engine(model, loss_fn, optimizer, ...), or leave Schedule out",
             )
         self._aim(run.optimizer.param_groups)
-        self._per_epoch = length(run.loader)
+        self._per_epoch = self.steps_per_epoch or length(run.loader)
         self._steps = self._length(run)
-        if run.epoch == 0:
-            self._begun = 0
-        elif self.by == "batch" and self._per_epoch is None and not self._begun:
+        self._begun.begin(run.epoch)
+        if run.epoch and self.by == "batch" and self._per_epoch is None and not self._begun.total:
             raise ArgumentRefused(
                 f"the run starts in epoch {run.epoch}, and nobody knows how many batches were before: the train_loader "
                 "has no length, and Schedule was not given its state",
@@ -114,20 +129,20 @@ class Schedule(Callback):
     def on_batch_begin(self, run: Run) -> None:
         """Write the values of a batch."""
         if self.by == "batch":
-            per_epoch = self._per_epoch
-            self._write(run, self._begun if per_epoch is None else run.epoch * per_epoch + run.batch_index)
-            self._begun += 1
+            begun, per_epoch = self._begun.total, self._per_epoch
+            self._write(run, begun if per_epoch is None else _place(run.epoch, run.batch_index, per_epoch))
+            self._begun.note(run.epoch, begun + 1)
 
-    def state_dict(self) -> dict[str, int]:
-        """How many batches have begun; looked at where the loader has no length."""
-        return {"begun": self._begun}
+    def state_dict(self) -> dict[str, dict[int, int]]:
+        """How many batches have begun, by epoch; looked at where the loader has no length."""
+        return {"begun": self._begun.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Mapping[int, int]]) -> None:
         """Go on from there."""
-        self._begun = state["begun"]
+        self._begun.load_state_dict(state["begun"])
 
     def values(self, epochs: int, batches: int) -> dict[str, list[float]]:
-        """The value of each hyperparameter at each batch of a run of so many epochs of so many batches.
+        """The value of each hyperparameter at each batch of a run of so many epochs that draw so many batches.
 
         Where each group has a curve of its own, one list is called "lr of group 0", another "lr of group 1".
         """
@@ -147,9 +162,10 @@ class Schedule(Callback):
         """By hyperparameter, and by group where each has a curve of its own, a value for each batch."""
         check_count("epochs", epochs, least=1)
         check_count("batches", batches, least=1)
-        stride = batches if self.by == "epoch" else 1
-        steps = self.steps or epochs * batches // stride
-        at = [min(batch // stride, steps - 1) for batch in range(epochs * batches)]
+        per_epoch = 1 if self.by == "epoch" else self.steps_per_epoch or batches
+        steps = self.steps or epochs * per_epoch
+        places = [_place(epoch, batch, per_epoch) for epoch in range(epochs) for batch in range(batches)]
+        at = [min(place, steps - 1) for place in places]
         return {
             name: {label: [curve.at(step, steps) for step in at] for label, curve in self._labelled(given)}
             for name, given in self.curves.items()
@@ -206,6 +222,11 @@ class Schedule(Callback):
             value = curve.at(step, steps)
             for place in places:
                 place.write(groups, value)
+
+
+def _place(epoch: int, batch: int, per_epoch: int) -> int:
+    """The step of a batch; one that an epoch has too many is at the place of the last."""
+    return epoch * per_epoch + min(batch, per_epoch - 1)
 
 
 def _checked(curves: object) -> dict[str, Curve | tuple[Curve, ...]]:

@@ -26,6 +26,7 @@ def one_cycle(
     anneal: Literal["cos", "linear"] = "cos",
     three_phase: bool = False,
     steps: int | None = None,
+    steps_per_epoch: int | None = None,
 ) -> Schedule:
     """Up to a large learning rate and down to almost none (Smith and Topin 2017), as torch's `OneCycleLR` does it.
 
@@ -39,6 +40,7 @@ def one_cycle(
         anneal: "cos" or "linear".
         three_phase: Fall back to the begin as steeply as it rose, and then to the end.
         steps: As in `Schedule`.
+        steps_per_epoch: As in `Schedule`.
 
     Raises:
         ArgumentRefused: a number out of its range.
@@ -61,9 +63,9 @@ def one_cycle(
 
     lr = _each(max_lr, lambda peak: through(peak / div_factor, peak, peak / div_factor / final_div_factor))
     if momentum is None:
-        return Schedule({"lr": lr}, steps=steps)
+        return Schedule({"lr": lr}, steps=steps, steps_per_epoch=steps_per_epoch)
     low, high = _momenta(momentum)
-    return Schedule({"lr": lr, "momentum": through(high, low, high)}, steps=steps)
+    return Schedule({"lr": lr, "momentum": through(high, low, high)}, steps=steps, steps_per_epoch=steps_per_epoch)
 
 
 @frozen
@@ -78,7 +80,14 @@ class _ThreePhases:
         return in_phases(step, (rise - 1, 2 * rise - 2, steps - 1), self.curves)
 
 
-def flat_cosine(lr: Rate, *, start: float = 0.75, end: float = 0.0, steps: int | None = None) -> Schedule:
+def flat_cosine(
+    lr: Rate,
+    *,
+    start: float = 0.75,
+    end: float = 0.0,
+    steps: int | None = None,
+    steps_per_epoch: int | None = None,
+) -> Schedule:
     """The same learning rate for a long time, and then down a cosine (as fastai's `fit_flat_cos`).
 
     Args:
@@ -86,6 +95,7 @@ def flat_cosine(lr: Rate, *, start: float = 0.75, end: float = 0.0, steps: int |
         start: The share of the run in which it stays, above 0 and below 1.
         end: What it comes to.
         steps: As in `Schedule`.
+        steps_per_epoch: As in `Schedule`.
 
     Raises:
         ArgumentRefused: a number out of its range.
@@ -95,9 +105,8 @@ def flat_cosine(lr: Rate, *, start: float = 0.75, end: float = 0.0, steps: int |
         [0.1, 0.1, 0.1, 0.1, 0.1, 0.09, 0.065, 0.035, 0.01, 0.0]
     """
     _check_share("start", start, 1)
-    return Schedule(
-        {"lr": _each(lr, lambda rate: combine((start, 1 - start), (Constant(rate), Cosine(rate, end))))}, steps=steps
-    )
+    curves = _each(lr, lambda rate: combine((start, 1 - start), (Constant(rate), Cosine(rate, end))))
+    return Schedule({"lr": curves}, steps=steps, steps_per_epoch=steps_per_epoch)
 
 
 def warm_up(
@@ -108,6 +117,7 @@ def warm_up(
     end: float | None = None,
     div_factor: float = 25.0,
     steps: int | None = None,
+    steps_per_epoch: int | None = None,
 ) -> Schedule:
     """Up to the learning rate in a straight line (Goyal et al. 2017); then it stays, or goes down a cosine.
 
@@ -118,6 +128,7 @@ def warm_up(
         end: What the rate then comes to, down a cosine; by default it stays as it is.
         div_factor: The rate begins at `lr / div_factor`: not at 0, or the first batch would be in vain.
         steps: As in `Schedule`.
+        steps_per_epoch: As in `Schedule`.
 
     Raises:
         ArgumentRefused: both of *share* and *batches* or none, or a number out of its range.
@@ -140,10 +151,18 @@ def warm_up(
         rise, then = Linear(rate / div_factor, rate), Constant(rate) if end is None else Cosine(rate, end)
         return combine((share, 1 - share), (rise, then)) if share is not None else lead_in(batches or 0, rise, then)
 
-    return Schedule({"lr": _each(lr, curve)}, steps=steps)
+    return Schedule({"lr": _each(lr, curve)}, steps=steps, steps_per_epoch=steps_per_epoch)
 
 
-def sgdr(lr: Rate, cycles: int, *, grow: float = 1, end: float = 0.0, steps: int | None = None) -> Schedule:
+def sgdr(
+    lr: Rate,
+    cycles: int,
+    *,
+    grow: float = 1,
+    end: float = 0.0,
+    steps: int | None = None,
+    steps_per_epoch: int | None = None,
+) -> Schedule:
     """Down a cosine, again and again (Loshchilov and Hutter 2016), as torch's `CosineAnnealingWarmRestarts`.
 
     Args:
@@ -152,6 +171,7 @@ def sgdr(lr: Rate, cycles: int, *, grow: float = 1, end: float = 0.0, steps: int
         grow: How many times as long as the one before each cycle is.
         end: What the rate comes near to, at the end of each cycle.
         steps: As in `Schedule`.
+        steps_per_epoch: As in `Schedule`.
 
     Raises:
         ArgumentRefused: a number out of its range.
@@ -160,7 +180,8 @@ def sgdr(lr: Rate, cycles: int, *, grow: float = 1, end: float = 0.0, steps: int
         >>> [round(lr, 3) for lr in sgdr(0.1, 2, grow=2).values(epochs=1, batches=9)["lr"]]
         [0.1, 0.075, 0.025, 0.1, 0.093, 0.075, 0.05, 0.025, 0.007]
     """
-    return Schedule({"lr": _each(lr, lambda rate: repeat(Cosine(rate, end), cycles, grow=grow))}, steps=steps)
+    curves = _each(lr, lambda rate: repeat(Cosine(rate, end), cycles, grow=grow))
+    return Schedule({"lr": curves}, steps=steps, steps_per_epoch=steps_per_epoch)
 
 
 def _each(rate: object, curve: Callable[[float], Curve]) -> Curves:

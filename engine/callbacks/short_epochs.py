@@ -16,7 +16,8 @@ class ShortEpochs(Callback):
     each epoch leaves its record, and the metrics are those of the batches that came.  `engine.evaluate` by itself draws
     all.
 
-    A schedule that was told how many steps a whole epoch has is to be told how many this one has.
+    A schedule goes by `len(train_loader)`, so it is to be told how many batches an epoch draws now: with
+    `ShortEpochs(3)`, write `Schedule(..., steps_per_epoch=3)`, or `one_cycle(..., steps_per_epoch=3)`.
 
     Args:
         batches: How many, at most; or

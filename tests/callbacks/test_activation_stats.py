@@ -15,6 +15,7 @@ from engine import Engine, Outcome, Run
 from engine.callbacks import ActivationStats
 from engine.errors import ArgumentRefused
 from engine.testing import check_order, judge_leaks
+from states import State, Trigger
 from states.svg import PicturesMissing
 from tests.engine.tools import Count, answers, batches, hears, refuses, same, small_engine, weights_of
 from tests.testing.subjects import subject
@@ -68,6 +69,31 @@ def test_each_number_is_that_of_hooks_written_by_hand_in_a_plain_loop_and_valida
         torch.testing.assert_close(torch.stack((one.mean, one.std, one.near_zero), 1), torch.tensor(rows))
 
 
+def test_in_a_loop_of_ones_own_the_numbers_are_the_same() -> None:
+    stats = ActivationStats(every=2)
+    engine = engine_with(stats, model=nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).apply(filled))
+    engine.fit(batches(5), epochs=2)
+    expected = stats.stats["1"].mean
+
+    stats = ActivationStats(every=2)
+    engine = engine_with(stats, model=nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).apply(filled))
+    with engine.start(batches(5), epochs=2) as run:
+        for _ in run.each_epoch():
+            for inputs, targets in run.each_batch():
+                output = engine.model(inputs)
+                run.report(Trigger.OUTPUT_READY, output=output)
+                loss = nn.functional.mse_loss(output, targets)
+                run.report(Trigger.LOSS_READY, loss=loss)
+                loss.backward()
+                if run.report(Trigger.GRADS_READY) is State.STEP:
+                    engine.optimizer.step()
+                    run.report(Trigger.WEIGHTS_MOVED)
+                    engine.optimizer.zero_grad()
+
+    assert expected.isfinite().all()
+    assert torch.equal(stats.stats["1"].mean, expected)
+
+
 def test_a_validation_or_a_prediction_before_the_batch_has_ended_is_passed_over_too() -> None:
     means = []
     for inside in (False, True):
@@ -103,8 +129,8 @@ def test_what_is_kept_is_every_nth_batch_of_the_whole_training_and_never_more_th
 
     kept = stats.batches
     assert len(kept) <= room
-    assert stats._table.shape[0] <= room
-    stride = stats._stride
+    assert stats._kept._table.shape[0] <= room
+    stride = stats._kept.stride
     assert stride % every == 0
     assert kept == tuple(n for n in range(0, number, stride) if n not in skipped)
     assert stride == every or len([n for n in range(0, number, stride // 2) if n not in skipped]) > room
@@ -223,6 +249,26 @@ def test_a_second_training_begins_anew_and_one_that_goes_on_ends_with_the_table_
     assert all(torch.equal(whole.stats[name].std, cut.stats[name].std) for name in whole.stats)
 
 
+@pytest.mark.parametrize("what", [ValueError("broken"), KeyboardInterrupt(), None], ids=["error", "interrupt", "whole"])
+def test_the_batches_of_an_epoch_that_is_trained_again_on_the_same_engine_are_forgotten(
+    what: BaseException | None,
+) -> None:
+    def die(run: Run) -> None:
+        if run.epoch == 2 and run.batch_index == 3 and what is not None:
+            raise what
+
+    stats, once = ActivationStats(), hears("batch_end", die)
+    engine = engine_with(stats, once, model=nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).apply(filled))
+    with nullcontext() if what is None else pytest.raises(type(what)):
+        engine.fit(batches(5), epochs=4)
+    before = stats.stats["1"].mean[:10]
+    engine.remove(once)
+    engine.fit(batches(5), epochs=4, start_epoch=2)
+
+    assert stats.batches == tuple(range(20))
+    assert torch.equal(stats.stats["1"].mean[:10], before)
+
+
 def test_its_state_is_loaded_from_a_file_by_weights_alone_and_has_room_where_there_is_less(tmp_path: Any) -> None:
     stats = ActivationStats()
     engine_with(stats).fit(batches(7))
@@ -236,9 +282,8 @@ def test_its_state_is_loaded_from_a_file_by_weights_alone_and_has_room_where_the
 
 def test_a_training_that_goes_on_with_other_layers_begins_anew() -> None:
     stats = ActivationStats()
-    stats.load_state_dict(
-        {"kinds": {"x": "ReLU"}, "table": torch.ones(2, 1, 3), "numbers": [0, 1], "batch": 2, "stride": 1}
-    )
+    kept = {"table": torch.ones(2, 1, 3), "numbers": [0, 1], "stride": 1}
+    stats.load_state_dict({"kinds": {"x": "ReLU"}, "kept": kept, "batches": {0: 2}})
     engine_with(stats).fit(batches(3), epochs=2, start_epoch=1)
 
     assert stats.batches == (0, 1, 2)

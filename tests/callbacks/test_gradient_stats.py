@@ -172,6 +172,41 @@ def test_a_training_that_goes_on_from_a_state_goes_on_with_its_steps() -> None:
     assert first.steps == [3, 6]
 
 
+@pytest.mark.parametrize("what", [ValueError("broken"), KeyboardInterrupt(), None], ids=["error", "interrupt", "whole"])
+def test_the_steps_of_an_epoch_that_is_trained_again_on_the_same_engine_are_forgotten(what: Any) -> None:
+    def die(run: Any) -> None:
+        if run.epoch == 2 and run.batch_index == 2 and what is not None:
+            raise what
+
+    stats = GradientStats(every=3)
+    engine = engine_of(model_of(), stats)
+    engine.on("batch_end")(die)
+    with suppress(ValueError, KeyboardInterrupt):
+        engine.fit(batches(), epochs=4)
+    before = stats.stats["grad_norm"][:2]
+    engine.remove(die)
+    engine.fit(batches(), epochs=4, start_epoch=2)
+
+    assert stats.steps == [3, 6, 9, 12, 15]
+    assert torch.equal(stats.stats["grad_norm"][:2], before)
+
+
+@settings(max_examples=15, deadline=None)
+@given(number=st.integers(1, 40), every=st.integers(1, 3), room=st.integers(2, 9))
+def test_what_is_kept_is_every_nth_step_of_the_whole_training_and_never_more_than_there_is_room_for(
+    number: int, every: int, room: int
+) -> None:
+    whole, stats = GradientStats(every=1), GradientStats(every=every, room=room)
+    engine_of(model_of(), whole, stats).fit(batches(number))
+
+    stride = every
+    while number // stride > room:
+        stride *= 2
+    assert stats.steps == list(range(stride, number + 1, stride))
+    kept = [step - 1 for step in stats.steps]
+    assert torch.equal(stats.stats["grad_norm"], whole.stats["grad_norm"][kept])
+
+
 def test_a_second_training_begins_anew() -> None:
     stats = GradientStats(every=3)
     engine = engine_of(model_of(), stats)
@@ -251,6 +286,7 @@ def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.Monk
     ("given", "message"),
     [
         ({"every": 0}, "every is 0, an int\n  allowed:  a whole number, 1 or more"),
+        ({"room": 1}, "room is 1, an int\n  allowed:  a whole number, 2 or more"),
         ({"near_zero": -1}, "near_zero is -1, an int\n  allowed:  a number, 0 or more"),
         ({"near_zero": float("nan")}, "near_zero is nan, a float"),
         ({"near_zero": True}, "near_zero is True, a bool"),

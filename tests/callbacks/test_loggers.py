@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -179,6 +181,56 @@ def test_a_second_training_begins_the_file_anew_unless_it_appends(kind: str, tmp
 
 
 @pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("cut", ["7,", '{"step": 7, "ep', "7,1,2,3,4,5,6"])
+def test_one_that_appends_forgets_half_a_line(kind: str, cut: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history.{kind}"
+    engine = small_engine(Log(sink_of(path, append=True)))
+    engine.fit(batches(2), epochs=2)
+    with path.open("a") as file:
+        file.write(cut)
+    engine.fit(batches(2), epochs=1)
+
+    assert [(row["step"], row["epoch"]) for row in FILES[kind](path)] == [(2, 0), (4, 1), (2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "why"),
+    [
+        ("jsonl", b'{"step": 1, "epoch": 0}\nnonsense\n', "line 2 is 'nonsense', no JSON object"),
+        ("jsonl", b"[1]\n", "line 1 is '[1]', no JSON object"),
+        ("csv", b"step,epoch\n1,0,2\n", "line 2 has more cells than the header"),
+        ("csv", b"step,epoch\n1,x\n", "could not convert string to float: 'x'"),
+        ("csv", b"\xff\n", "can't decode byte"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_by_its_name_and_left_alone(
+    kind: str, found: bytes, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"history.{kind}"
+    path.write_bytes(found)
+    with refuses(ArgumentRefused, str(path), "cannot be gone on in", why, "give the sink another path"):
+        small_engine(Log(sink_of(path))).fit(batches(1), epochs=2, start_epoch=1)
+
+    assert path.read_bytes() == found
+
+
+def test_files_are_in_utf_8_whatever_the_system_writes_by_default(tmp_path: Path) -> None:
+    script = f"""
+from engine.sinks import CSVFile
+for epoch in range(2):
+    sink = CSVFile({str(tmp_path / "a.csv")!r})
+    sink.open(epoch, 0)
+    sink.write(1, {{"epoch": epoch, "G\\u00fcte": 0.5}})
+    sink.write(1, {{"epoch": epoch, "more": 0.5}})
+    sink.close()
+"""
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", script], env=plain, check=True)
+
+    assert (tmp_path / "a.csv").read_bytes().startswith("step,epoch,Güte,more\n".encode())
+
+
+@pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("loads", [True, False])
 @pytest.mark.parametrize("cut", ["", "7,", '{"step": 7, "ep'])
 def test_one_that_goes_on_leaves_the_file_of_a_training_that_was_never_cut_off(
@@ -212,14 +264,39 @@ def test_one_that_goes_on_leaves_the_file_of_a_training_that_was_never_cut_off(
 
     rows, expected = FILES[kind](path), FILES[kind](whole)
     if loads:
-        assert [{k: v for k, v in row.items() if k != "updates"} for row in rows] == [
-            {k: v for k, v in row.items() if k != "updates"} for row in expected
-        ]
+        assert rows == expected
     else:  # its steps begin anew, nothing is lost
         assert [row["train_loss"] for row in rows if "train_loss" in row] == [
             row["train_loss"] for row in expected if "train_loss" in row
         ]
         assert [row["epoch"] for row in rows if "train_loss" in row] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("what", [ValueError("broken"), KeyboardInterrupt(), None], ids=["error", "interrupt", "whole"])
+def test_steps_and_updates_go_on_from_the_epoch_that_is_trained_again_on_the_same_engine(
+    what: BaseException | None, tmp_path: Path
+) -> None:
+    """The last update of an epoch comes behind its batches: 5 batches, two to an update."""
+
+    def die(run: Run) -> None:
+        if run.epoch == 2 and run.batch_index == 3 and what is not None:
+            raise what
+
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    window = answers("accumulate", lambda run: run.batch_index % 2 == 0)
+    small_engine(Log(JSONLines(whole), every=2), window).fit(batches(5), epochs=4)
+    ends, once = answers("accumulate", lambda run: run.batch_index % 2 == 0), hears("batch_end", die)
+    engine = small_engine(Log(JSONLines(path), every=2), ends, once)
+    with suppress(ValueError, KeyboardInterrupt):
+        engine.fit(batches(5), epochs=4)
+    engine.remove(once)
+    engine.fit(batches(5), epochs=4, start_epoch=2)
+
+    counts = [
+        [(row["step"], row["epoch"], row.get("updates")) for row in FILES["jsonl"](file)] for file in (whole, path)
+    ]
+    assert counts[0] == counts[1]
+    assert [updates for _, _, updates in counts[0] if updates] == [3, 6, 9, 12]
 
 
 def test_a_column_that_comes_later_is_empty_above_and_one_that_is_left_out_is_empty_there(tmp_path: Path) -> None:

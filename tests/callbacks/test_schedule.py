@@ -4,6 +4,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from engine import Callback, Engine
 from engine.callbacks.schedule import Schedule
 from engine.callbacks.schedule_presets import flat_cosine, one_cycle, sgdr, warm_up
+from engine.callbacks.short_epochs import ShortEpochs
 from engine.callbacks.torch_schedule import TorchSchedule
 from engine.curves import Constant, Cosine, Exponential, Linear
 from engine.errors import ArgumentRefused, CallbackRefused, OptimizerRefused
@@ -116,6 +118,55 @@ def test_skips_and_stopped_epochs_put_nothing_out_of_step(data: Any, epochs: int
     assert log.batches == {(epoch, batch): wanted[epoch * number + batch] for epoch, batch in places}
 
 
+@settings(max_examples=20, deadline=None)
+@given(drawn=st.integers(1, 5), epochs=st.integers(1, 4), start=st.integers(0, 3))
+def test_epochs_that_draw_fewer_batches_go_through_the_whole_curve_if_it_is_told_how_many(
+    drawn: int, epochs: int, start: int
+) -> None:
+    log, schedule = Log(), Schedule({"lr": Linear(1.0, 0.0)}, steps_per_epoch=drawn)
+    run = {"epochs": start + epochs, "start_epoch": start}
+    engine_with(schedule, log, ShortEpochs(drawn)).fit(batches(10), **run)
+
+    steps = drawn * (start + epochs)
+    assert list(log.batches.values()) == along(Linear(1.0, 0.0), steps)[drawn * start :]
+    assert schedule.values(start + epochs, drawn)["lr"] == along(Linear(1.0, 0.0), steps)
+
+
+def test_a_loader_whose_length_changes_and_one_without_a_length_go_by_what_the_schedule_was_told() -> None:
+    class Growing:
+        def __init__(self) -> None:
+            self.number = 1
+
+        def __len__(self) -> int:
+            return self.number
+
+        def __iter__(self) -> Iterator[Any]:
+            self.number += 1
+            return iter(batches(self.number))
+
+    for loader, values in ((Growing(), [0, 1, 3, 4, 5, 6, 7, 8, 8]), (Stream(3), range(9))):
+        log, schedule = Log(), Schedule({"lr": Linear(0.0, 8.0)}, steps_per_epoch=3)
+        engine_with(schedule, log).fit(loader, epochs=3)
+
+        assert list(log.batches.values()) == list(values)
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        lambda **given: one_cycle(0.1, **given),
+        lambda **given: flat_cosine(0.1, **given),
+        lambda **given: warm_up(0.1, share=0.3, end=0.0, **given),
+        lambda **given: sgdr(0.1, 2, **given),
+    ],
+)
+def test_a_preset_goes_through_short_epochs_too(preset: Callable[..., Schedule]) -> None:
+    log = Log()
+    engine_with(preset(steps_per_epoch=3), log, ShortEpochs(3)).fit(batches(10), epochs=2)
+
+    assert list(log.batches.values()) == preset().values(2, 3)["lr"]
+
+
 def test_by_epoch_a_value_holds_for_an_epoch() -> None:
     log = Log()
     engine_with(Schedule({"lr": Linear(0.3, 0.1)}, by="epoch"), log).fit(Stream(2), epochs=3)
@@ -161,6 +212,34 @@ def test_the_batches_of_a_loader_without_a_length_are_counted_on_in_the_next_par
 
     assert first.batches | second.batches == whole.batches
     assert list(whole.batches.values()) == along(Linear(1.0, 0.0), 9)
+
+
+@pytest.mark.parametrize("what", [ValueError("broken"), KeyboardInterrupt(), None], ids=["error", "interrupt", "whole"])
+def test_an_epoch_that_is_trained_again_has_its_places_again_without_a_length(what: BaseException | None) -> None:
+    def die(run: Any) -> None:
+        if run.epoch == 1 and run.batch_index == 1 and what is not None:
+            raise what
+
+    log = Log()
+    engine = engine_with(Schedule({"lr": Linear(1.0, 0.0)}, steps=9), log)
+    engine.on("batch_end")(die)
+    with suppress(ValueError, KeyboardInterrupt):
+        engine.fit(Stream(3), epochs=3)
+    engine.remove(die)
+    engine.fit(Stream(3), epochs=3, start_epoch=1)
+
+    assert list(log.batches.values()) == along(Linear(1.0, 0.0), 9)
+
+
+def test_the_batches_of_an_epoch_that_was_stopped_count_without_a_length() -> None:
+    log = Log()
+    engine = engine_with(Schedule({"lr": Linear(1.0, 0.0)}, steps=8), log)
+    engine.on("batch_end", once=5)(lambda run: run.stop("enough"))
+    start = engine.fit(Stream(3), epochs=3).epoch
+    engine.fit(Stream(3), epochs=3, start_epoch=start)
+
+    assert start == 2
+    assert list(log.batches.values()) == along(Linear(1.0, 0.0), 8)
 
 
 def test_without_the_count_a_later_part_is_refused() -> None:
@@ -412,6 +491,11 @@ def test_an_engine_that_has_no_optimizer_is_refused() -> None:
         (lambda: Schedule({"lr": Constant(1)}, groups=-1), "groups is -1, an int"),
         (lambda: Schedule({"lr": Constant(1)}, groups=[1, 1]), "groups is [1, 1], a list"),
         (lambda: Schedule({"lr": Constant(1)}, groups=True), "groups is True, a bool"),
+        (lambda: Schedule({"lr": Constant(1)}, steps_per_epoch=0), "steps_per_epoch is 0, an int"),
+        (
+            lambda: Schedule({"lr": Constant(1)}, by="epoch", steps_per_epoch=3),
+            "steps_per_epoch is 3 and by is 'epoch'",
+        ),
         (lambda: Schedule({"lr": Constant(1)}).values(0, 3), "epochs is 0, an int"),
         (lambda: Schedule({"lr": Constant(1)}).preview(1, 0), "batches is 0, an int"),
         (lambda: one_cycle("0.1"), "the learning rate is '0.1', a str"),
