@@ -191,8 +191,15 @@ class Engine:
             raise ArgumentRefused(
                 f"callbacks is {shown(self._given)}", allowed="a list of callbacks", instead="write callbacks=[...]"
             )
+        given = tuple(self._given)
+        if any(isinstance(callback, Recorder) for callback in given):
+            raise ArgumentRefused(
+                "there is a Recorder among the callbacks, beside the one that is engine.recorder",
+                allowed="all other callbacks",
+                instead="pass recorder=Recorder(...); engine.add takes a second one",
+            )
         own = (Records() if self.metrics is None else Metrics(self.metrics), self.recorder)
-        for callback in (*filter(None, own), *self._given):
+        for callback in (*filter(None, own), *given):
             self._registry.add(self._registry.listening(callback))
         if self.device is not None:
             self.model.to(self.device)

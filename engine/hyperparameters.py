@@ -1,6 +1,7 @@
 """Which numbers of an optimizer are others than before?"""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from attrs import define, field
@@ -84,4 +85,4 @@ def _prefixes(optimizer: optim.Optimizer | Optimizers) -> list[str]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite, nan
 from typing import Any
 
+import torch
 from attrs import astuple, define, field, frozen
+from torch import Tensor
 
 
 # What came, in order: the number of a batch whose loss is the next of the values that were read; or a hyperparameter's
@@ -25,10 +27,11 @@ Came = int | tuple[str, float | None]
 
 @frozen
 class Begin:
-    """Where an epoch begins: its number, that of its first batch, how many losses came before, and their average."""
+    """Where an epoch begins: its number, that of its first batch, what came before (updates, losses), the average."""
 
     epoch: int
     batch: int
+    updates: int
     count: int
     average: float
     weight: float
@@ -44,6 +47,7 @@ class Series:
         step: Every how many losses there is a point: 1, 2, 4, ...
         count: How many losses came.
         end: The number of the batch that comes next.
+        updates: How many updates there were, up to the end of the last epoch.
         batches: At each point, the number of its batch.
         losses: The loss of that batch.
         smoothed: The exponential moving average of all losses up to that one, divided by the sum of its weights,
@@ -66,6 +70,7 @@ class Series:
     step: int = 1
     count: int = 0
     end: int = 0
+    updates: int = 0
     batches: list[int] = field(factory=list)
     losses: list[float] = field(factory=list)
     smoothed: list[float] = field(factory=list)
@@ -95,7 +100,7 @@ class Series:
 
     def begin(self, epoch: int) -> None:
         """An epoch begins."""
-        self.begins.append(Begin(epoch, self.end, self.count, self.average, self.weight))
+        self.begins.append(Begin(epoch, self.end, self.updates, self.count, self.average, self.weight))
 
     def forget(self, epoch: int) -> None:
         """Forget this epoch and all behind it."""
@@ -103,26 +108,40 @@ class Series:
         if at is None:
             return
         begin = self.begins[at]
-        self.count, self.end, self.average, self.weight = begin.count, begin.batch, begin.average, begin.weight
+        self.count, self.end, self.updates = begin.count, begin.batch, begin.updates
+        self.average, self.weight = begin.average, begin.weight
         kept = -(-self.count // self.step)
         del self.begins[at:], self.batches[kept:], self.losses[kept:], self.smoothed[kept:]
         left = {name: [one for one in changes if one[0] < kept] for name, changes in self.changes.items()}
         self.changes = {name: changes for name, changes in left.items() if changes}
 
     def state_dict(self) -> dict[str, Any]:
-        """All but *most* and *beta*, in plain numbers, lists and dicts."""
+        """All but *most* and *beta*: what has an entry for each point as tensors, which are small and quick to save.
+
+        Of the hyperparameters, the points from which on there is another value, int64, and these values, float64.
+        """
         return {
-            **{name: getattr(self, name) for name in ("step", "count", "end", "average", "weight")},
-            **{name: list(getattr(self, name)) for name in ("batches", "losses", "smoothed")},
-            "changes": {name: list(changes) for name, changes in self.changes.items()},
+            **{name: getattr(self, name) for name in ("step", "count", "end", "updates", "average", "weight")},
+            "batches": _kept(self.batches, torch.int64),
+            **{name: _kept(getattr(self, name), torch.float64) for name in ("losses", "smoothed")},
+            "changes": {
+                name: [
+                    _kept([since for since, _ in changes], torch.int64),
+                    _kept([v for _, v in changes], torch.float64),
+                ]
+                for name, changes in self.changes.items()
+            },
             "begins": [astuple(begin) for begin in self.begins],
         }
 
     @classmethod
     def of(cls, state: Mapping[str, Any], most: int, beta: float) -> "Series":
         """The series of a state; of a longer one, no more than *most* points."""
-        copied: dict[str, Any] = {**state, **{name: list(state[name]) for name in ("batches", "losses", "smoothed")}}
-        copied["changes"] = {name: list(changes) for name, changes in state["changes"].items()}
+        copied: dict[str, Any] = {**state, **{name: state[name].tolist() for name in ("batches", "losses", "smoothed")}}
+        copied["changes"] = {
+            name: list(zip(points.tolist(), values.tolist(), strict=True))
+            for name, (points, values) in state["changes"].items()
+        }
         copied["begins"] = [Begin(*begin) for begin in state["begins"]]
         series = cls(most, beta, **copied)
         while len(series.losses) > most:
@@ -156,6 +175,11 @@ class Series:
             for since, value in changes:
                 _hold(thinned, (since + 1) // 2, value)
             self.changes[name] = thinned
+
+
+def _kept(numbers: list[Any], dtype: torch.dtype) -> Tensor:
+    """Numbers as a tensor, of shape (n,), on the CPU whatever the default device is."""
+    return torch.tensor(numbers, dtype=dtype, device="cpu")
 
 
 def _hold(changes: list[tuple[int, float]], since: int, value: float) -> None:

@@ -28,6 +28,7 @@ class AveragedWeights(Callback):
 
     The averages are put into the model from `validate_begin` to `validate_end` where a training validates; whatever
     happens in between, a stop, an error, Ctrl-C, the weights come back bit for bit, before a checkpoint hears of it.
+    Callbacks before this one (order below 80) still see the averages in the `stop` or `exception` of a validation.
     `engine.evaluate` alone looks at the weights that the model has: say `averaged.copy_to(model)` first.
 
     Args:

@@ -38,7 +38,8 @@ class Checkpoint(Callback):
     values the earlier is better; nan is never among them).  Each file is whole: it is written beside its place, put on
     the disk, and then renamed, so that a crash leaves the old one.  A file that falls out of the best is deleted when
     the new ones are there; no file that another run has written is, but those of the same name are replaced: give each
-    training a folder of its own.  An epoch that was stopped in the middle is not saved.
+    training a folder of its own.  A training that goes on in another folder looks for its best anew there.  An epoch
+    that was stopped in the middle is not saved.
 
     In a file (`torch.load(path)`, with weights_only=True) are the states of the model, the optimizer and all callbacks
     that have one, the number of epochs that ended, the history of this run, and where the random generators of Python,
@@ -137,7 +138,7 @@ class Checkpoint(Callback):
         return {"monitored": named, "kept": [[kept.value, kept.epoch, kept.name] for kept in self._kept]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there, with the files in this folder."""
+        """Go on from there, with the best files that are in this folder: one that is not stands in no new one's way."""
         if self._monitored is not None and state["monitored"] is not None:
             self._monitored.check_state(state)
         kept = [Kept(*entry) for entry in state["kept"]]
@@ -148,7 +149,8 @@ class Checkpoint(Callback):
                     allowed="the name of a file that it writes itself",
                     instead="do not load this file: somebody has changed it",
                 )
-        self._kept = kept if self._monitored is not None else []
+        there = [one for one in kept if (self.folder / one.name).is_file()]
+        self._kept = there if self._monitored is not None else []
 
     def _write(self, run: Run, best: list[str]) -> None:
         names = [*best, "last.pt"] if self.last else best

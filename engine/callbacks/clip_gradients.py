@@ -75,6 +75,11 @@ class ClipGradients(Callback):
         if not run.stopping:
             run.history[-1].setdefault("grad_norm", measured)
 
+    def on_train_end(self, run: Run) -> None:
+        """Hold nothing on the device."""
+        del run
+        self._mean = Mean("grad_norm")
+
 
 def _check_number(name: str, given: object) -> None:
     if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:

@@ -3,6 +3,7 @@
 Each engine has one, unless it is refused with `Engine(..., recorder=None)`.
 """
 
+from collections import ChainMap
 from collections.abc import Mapping
 from math import nan
 from os import PathLike
@@ -75,13 +76,16 @@ class Recorder(Callback):
                 instead="leave it out for 0.98, which looks back over some 50 batches",
             )
         self.points, self.beta = points, beta
-        self._series, self._epochs = Series(points, beta), list[dict[str, Any]]()
+        self._series = Series(points, beta)
+        # Those of the run that goes on have its own record in them, which callbacks behind this one may add to.
+        self._epochs: list[Mapping[str, Any]] = []
         # What is added to `run.batches_done` and `run.updates`; when the epoch began, by the calendar and by the clock.
         self._offset, self._updates, self._started, self._clock = 0, 0, nan, nan
         self._let_go()
 
     def _let_go(self) -> None:
         """Hold nothing of a run: neither what came and was not read yet, nor what the optimizer holds."""
+        self._epochs = list(self.epochs)
         self._came: list[Came] = []
         self._room = Room(WAITING)
         self._hypers = Hyperparameters()
@@ -95,7 +99,7 @@ class Recorder(Callback):
         else:
             self._series = Series(self.points, self.beta)
         self._offset = self._series.end - run.batches_done
-        self._updates = (self._epochs[-1]["updates"] if self._epochs else 0) - run.updates
+        self._updates = self._series.updates - run.updates
 
     def on_epoch_begin(self, run: Run) -> None:
         """Look at the clock."""
@@ -120,15 +124,16 @@ class Recorder(Callback):
     def on_epoch_end(self, run: Run) -> None:
         """Read the losses; write the record of an epoch that was not stopped."""
         self._read()
-        self._series.end = self._offset + run.batches_done
+        self._series.end, self._series.updates = self._offset + run.batches_done, self._updates + run.updates
         if not run.stopping:
-            counted = {"epoch": run.epoch, "updates": self._updates + run.updates, "batches": self._series.end}
+            counted = {"epoch": run.epoch, "updates": self._series.updates, "batches": self._series.end}
             timed = {"started": self._started, "seconds": perf_counter() - self._clock}
-            self._epochs.append({**counted, **run.metrics, **timed})
+            # The first that has a name says its value; the last one's names come first.
+            self._epochs.append(ChainMap(timed, counted, _record(run), counted))
 
     def on_train_end(self, run: Run) -> None:
         """Read what is left of an epoch that died, and let go of the run."""
-        del run
+        self._series.updates = self._updates + run.updates
         try:
             self._read()
         finally:
@@ -193,7 +198,7 @@ class Recorder(Callback):
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
-        """A record of each epoch, as in `run.history`.
+        """A record of each epoch, as in `run.history`, with what other callbacks have added to it there.
 
         With it: `batches`, how many there were up to its end; `started`, as `time.time()` says it; and `seconds`, from
         its begin to its end, validation included.
@@ -207,9 +212,9 @@ class Recorder(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what was recorded; `fit(..., start_epoch=n)` goes on behind epoch n - 1."""
-        series, epochs = Series.of(state["series"], self.points, self.beta), [dict(one) for one in state["epochs"]]
+        series = Series.of(state["series"], self.points, self.beta)
         self._let_go()
-        self._series, self._epochs = series, epochs
+        self._series, self._epochs = series, [dict(one) for one in state["epochs"]]
 
     def table(self) -> str:
         """A line for each epoch; what was not measured in one is left blank there.
@@ -218,11 +223,11 @@ class Recorder(Callback):
             >>> print(Recorder().table())
             epoch  updates  seconds
         """
-        return tables.text(self._epochs)
+        return tables.text(self.epochs)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write the records of the epochs into a file, a line each below their names."""
-        tables.write_csv(self._epochs, path)
+        tables.write_csv(self.epochs, path)
 
     def to_frame(self) -> "DataFrame":
         """The records of the epochs as a pandas `DataFrame`, by epoch.
@@ -230,7 +235,7 @@ class Recorder(Callback):
         Raises:
             Refused: pandas is not installed.
         """
-        return tables.frame(self._epochs)
+        return tables.frame(self.epochs)
 
     def plot_loss(self, path: str | PathLike[str] | None = None) -> "Figure":
         """Draw the loss of each batch, its moving average, and the validation's mean at the end of each epoch.
@@ -242,7 +247,7 @@ class Recorder(Callback):
             Refused: there is nothing to draw, or matplotlib is not installed; so do all plots.
         """
         self._read()
-        return plots.saved(plots.loss(self._series, self._epochs), path)
+        return plots.saved(plots.loss(self._series, self.epochs), path)
 
     def plot_lr(self, path: str | PathLike[str] | None = None) -> "Figure":
         """Draw the learning rate of each group."""
@@ -251,9 +256,15 @@ class Recorder(Callback):
 
     def plot_metrics(self, path: str | PathLike[str] | None = None) -> "Figure":
         """Draw the loss and each metric, epoch by epoch, of training and validation."""
-        return plots.saved(plots.metrics(self._epochs), path)
+        return plots.saved(plots.metrics(self.epochs), path)
 
     def plot_schedule(self, path: str | PathLike[str] | None = None) -> "Figure":
         """Draw each hyperparameter that moved."""
         self._read()
         return plots.saved(plots.schedule(self._series), path)
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """The record of this epoch in the run's history; where its machine leads to none, what was measured."""
+    written = bool(run.history) and run.history[-1].get("epoch") == run.epoch
+    return run.history[-1] if written else dict(run.metrics)

@@ -147,6 +147,19 @@ def test_the_weights_are_back_however_a_run_ends_and_before_a_checkpoint_is_take
     assert all(map(same, *ends))
 
 
+@pytest.mark.parametrize("what", [None, ValueError("broken")], ids=["stop", "error"])
+def test_those_before_it_still_see_the_averages_where_a_validation_breaks_off(what: Any) -> None:
+    averaged, seen = AveragedWeights(decay=0.9), list[bool]()
+    engine = engine_of(model_of(), averaged, Fault("valid", what))
+    for order in (79, 81):
+        engine.on("exception" if what else "stop", order=order)(
+            lambda run: seen.append(same(floats(run.model), averaged.weights))
+        )
+    with suppress(ValueError):
+        engine.fit(batches(), batches(2), epochs=3)
+    assert seen[:2] == [True, False]
+
+
 @pytest.mark.parametrize("copies", range(1, 14))
 def test_an_interrupt_while_the_weights_are_exchanged_leaves_them_as_they_were(
     copies: int, monkeypatch: pytest.MonkeyPatch

@@ -218,6 +218,22 @@ def test_a_state_that_names_files_of_others_is_refused(tmp_path: Path, name: str
     assert checkpoint.best_path is None
 
 
+def test_a_training_that_goes_on_in_another_folder_has_its_best_there(tmp_path: Path) -> None:
+    first, second = (Checkpoint(tmp_path / name, monitor="score", mode="min") for name in ("one", "two"))
+    trained(first, [1.0, 2.0])
+    assert (first.best_path, names_in(tmp_path / "one")) == (
+        tmp_path / "one" / "epoch-0_score-1.pt",
+        {"epoch-0_score-1.pt", "last.pt"},
+    )
+    engine = small_engine(Feeds([1.0, 2.0, 4.0, 3.0]), second)
+    start = engine.load(tmp_path / "one" / "last.pt")
+    assert second.best_path is None
+    engine.fit(batches(1), epochs=4, start_epoch=start)
+    assert second.best_path == tmp_path / "two" / "epoch-3_score-3.pt"
+    assert names_in(tmp_path / "two") == {"epoch-3_score-3.pt", "last.pt"}
+    assert names_in(tmp_path / "one") == {"epoch-0_score-1.pt", "last.pt"}
+
+
 def test_a_state_of_another_metric_is_refused_and_without_a_monitor_it_is_not_ranked(tmp_path: Path) -> None:
     state = trained(Checkpoint(tmp_path, monitor="score", mode="min"), [1.0]).callbacks[-1].state_dict()
     with pytest.raises(ArgumentRefused, match="the state is of monitor='score', mode='min'"):
@@ -254,7 +270,7 @@ def test_they_hear_the_end_of_an_epoch_in_an_order_that_saves_what_all_of_them_d
         ReduceLROnPlateau(monitor="train_loss", mode="min", patience=3),
     )
     (end,) = (line for line in str(engine.dry_run(batches=1)).splitlines() if "epoch_end" in line)
-    assert end.split("  ")[-1].strip() == "Metrics, ReduceLROnPlateau, EarlyStopping, StopAfter, Checkpoint"
+    assert end.split("  ")[-1].strip() == "Metrics, Recorder, ReduceLROnPlateau, EarlyStopping, StopAfter, Checkpoint"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Are gradients clipped as torch clips them, once for each step, and is their norm told?"""
 
+from contextlib import nullcontext
 from math import inf, isnan, nan
 from typing import Any
 
@@ -79,6 +80,23 @@ def test_values_are_clipped_as_in_the_loop_by_hand(window: int, value: float) ->
 
     assert all(torch.equal(mine, wanted) for mine, wanted in zip(model.parameters(), weights, strict=True))
     assert "grad_norm" not in run.history[0]
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_it_holds_nothing_on_the_device_when_a_run_has_ended(error: type[BaseException] | None) -> None:
+    model, optimizer = made()
+    clips = ClipGradients(norm=1.0)
+    engine = Engine(model, nn.MSELoss(), optimizer, callbacks=[clips])
+
+    @engine.on("batch_end", once=3)
+    def dies(run: Any) -> None:
+        assert clips._mean._room.taken == 3
+        if error is not None:
+            raise error
+
+    with nullcontext() if error is None else pytest.raises(error):
+        engine.fit(batches())
+    assert clips._mean._room._room is None
 
 
 def test_each_epoch_has_a_mean_of_its_own() -> None:

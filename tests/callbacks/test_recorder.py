@@ -6,6 +6,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
 from engine import Engine, Outcome, Refused, Run, State, Trigger, loss_from
-from engine.callbacks import Recorder
+from engine.callbacks import ClipGradients, Recorder
 from engine.callbacks.recorder import WAITING
 from engine.errors import ArgumentRefused
 from engine.testing import check_order
+from engine.testing.pairs.values import Value, leaves
 from tests.engine.standin import engine_of
 from tests.engine.tools import Count, answers, batches, hears, refuses, same, small_engine, small_model, weights_of
 from tests.testing.subjects import subject
@@ -55,6 +57,10 @@ def ramp(run: Run) -> None:
 def recorded(engine: Engine) -> Recorder:
     assert engine.recorder is not None
     return engine.recorder
+
+
+def state_of(recorder: Recorder) -> dict[str, Value]:
+    return dict(leaves("state", recorder.state_dict(), full=True))
 
 
 # --- What is kept -----------------------------------------------------------------------------------------------------
@@ -124,6 +130,40 @@ def test_the_records_are_those_of_the_history_with_batches_and_time() -> None:
     assert recorded(engine).epochs[0]["epoch"] == 0
 
 
+def test_what_others_add_to_a_record_is_in_it_and_nothing_of_the_run_is_held() -> None:
+    def adds(run: Run) -> None:
+        run.history[-1]["late"] = run.epoch + 0.5
+
+    def looks(run: Run) -> None:
+        states.append(engine.recorder.state_dict()["epochs"])
+
+    states: list[Any] = []
+    clips, later = ClipGradients(norm=1.0), hears("epoch_end", looks, order=290)
+    engine = small_engine(clips, hears("epoch_end", adds, order=100), later, metrics=None)
+    run = engine.fit(batches(3), epochs=2)
+    recorder = recorded(engine)
+    assert [{name: one[name] for name in known} for one, known in zip(recorder.epochs, run.history, strict=True)] == (
+        run.history
+    )
+    assert [one["late"] for one in recorder.epochs] == [0.5, 1.5]
+    assert [*recorder.epochs[0]] == ["epoch", "updates", "batches", "grad_norm", "late", "started", "seconds"]
+    assert "grad_norm" in recorder.table()
+    assert [axes.get_ylabel() for axes in recorder.plot_metrics().axes] == ["grad_norm", "late"]
+    assert states == [recorder.epochs[:1], recorder.epochs]
+    run.history[-1]["late"] = 7.0
+    assert recorder.epochs[-1]["late"] == 1.5
+
+
+def test_what_was_measured_is_recorded_where_there_is_no_history() -> None:
+    def forgets(run: Run) -> None:
+        run.history.clear()
+        run.metrics["own"] = 0.5
+
+    engine = small_engine(hears("epoch_end", forgets, order=-95))
+    engine.fit(batches(3), epochs=2)
+    assert [(one["epoch"], one["updates"], one["own"]) for one in recorded(engine).epochs] == [(0, 3, 0.5), (1, 6, 0.5)]
+
+
 def test_a_stopped_epoch_has_its_batches_and_no_record() -> None:
     engine = small_engine(hears("batch_end", lambda run: run.batches_done == 4 and run.stop("enough")))
     run = engine.fit(batches(3), epochs=3)
@@ -153,10 +193,10 @@ def test_what_a_run_had_before_it_died_is_there(error: type[BaseException]) -> N
 def test_an_evaluation_and_a_prediction_change_nothing() -> None:
     engine = small_engine()
     engine.fit(batches(3), batches(2), epochs=2)
-    before = recorded(engine).state_dict()
+    before = state_of(recorded(engine))
     engine.evaluate(batches(4))
     engine.predict(batches(4))
-    assert recorded(engine).state_dict() == before
+    assert state_of(recorded(engine)) == before
 
 
 # --- Continuing -------------------------------------------------------------------------------------------------------
@@ -184,6 +224,53 @@ def test_a_training_that_is_continued_is_one_that_was_never_interrupted(start: i
     assert [[one[name] for name in counted] for one in ours.epochs] == [
         [one[name] for name in counted] for one in theirs.epochs
     ]
+
+
+def test_a_state_holds_no_list_that_grows_with_the_batches() -> None:
+    def sizes(value: object) -> list[int]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return [len(inner), *(size for one in inner for size in sizes(one))]
+
+    def spoils(run: Run) -> None:
+        run.loss = run.loss * (math.nan if run.batches_done == 0 else math.inf if run.batches_done == 7 else 1)
+
+    skips = answers("skip_backward", lambda run: run.batches_done in (0, 7))
+    engine = small_engine(skips, hears("batch_begin", ramp), hears("loss_end", spoils, order=-100), metrics=None)
+    engine.fit(batches(100), epochs=2)
+    state = recorded(engine).state_dict()
+    assert max(sizes(state)) <= 20
+    assert [kept.dtype for kept in state["series"]["changes"]["0.lr"]] == [torch.int64, torch.float64]
+    with torch.device("meta"):  # a default device: neither the state nor what is made of it lies there
+        other = Recorder()
+        other.load_state_dict(recorded(engine).state_dict())
+    assert other.hypers == recorded(engine).hypers
+    assert repr((other.batches, other.losses, other.smoothed)) == repr(
+        (recorded(engine).batches, recorded(engine).losses, recorded(engine).smoothed)
+    )
+    assert state_of(other) == state_of(recorded(engine))
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_updates_and_batches_of_a_part_of_an_epoch_both_count(loaded: bool, error: type[BaseException] | None) -> None:
+    def breaks_off(run: Run) -> None:
+        if run.batches_done == 14:
+            if error is not None:
+                raise error
+            run.stop("enough")
+
+    engine = small_engine(hears("batch_end", breaks_off, order=10))
+    with nullcontext() if error is None else pytest.raises(error):
+        engine.fit(batches(10), epochs=3)
+    run, recorder = engine.last_run, recorded(engine)
+    engine.remove(engine.callbacks[-1])
+    if loaded:
+        recorder.load_state_dict(recorder.state_dict())
+    engine.fit(batches(10), epochs=3, start_epoch=2)
+    assert (run.updates, len(recorder.batches)) == (15, 25)
+    assert [(one["updates"], one["batches"]) for one in recorder.epochs] == [(10, 10), (25, 25)]
+    engine.fit(batches(10), epochs=2, start_epoch=1)
+    assert [(one["updates"], one["batches"]) for one in recorder.epochs] == [(10, 10), (20, 20)]
 
 
 def test_a_later_epoch_that_is_trained_again_replaces_all_behind_it() -> None:
@@ -324,7 +411,8 @@ def test_a_recorder_that_is_refused_is_not_there() -> None:
 
 def test_several_recorders_listen_side_by_side() -> None:
     own = Recorder(points=2, beta=0)
-    engine = small_engine(own)
+    engine = small_engine()
+    engine.add(own)
     engine.fit(batches(5))
     assert own.batches == [0, 4]
     assert own.smoothed == own.losses
@@ -354,7 +442,7 @@ def test_nothing_of_a_run_is_held_when_it_has_ended() -> None:
 
 
 def test_the_order_holds_with_it() -> None:
-    check_order(subject(Recorder), runs=20, seed=0)
+    check_order(subject(), runs=20, seed=0)
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
@@ -375,6 +463,15 @@ def test_a_beta_that_could_not_be_meant_is_refused(beta: Any) -> None:
 def test_what_is_no_recorder_is_refused() -> None:
     with refuses(ArgumentRefused, "the recorder is", "None to keep nothing"):
         small_engine(recorder=True)
+
+
+@pytest.mark.parametrize("how", [{}, {"recorder": None}])
+def test_one_among_the_callbacks_is_refused_for_it_would_not_be_the_one_of_the_engine(how: dict[str, Any]) -> None:
+    with refuses(ArgumentRefused, "a Recorder among the callbacks", "pass recorder=Recorder(...)"):
+        small_engine(Recorder(points=5), **how)
+    given = iter([hears("train_begin", lambda run: None)])
+    sgd = optim.SGD((model := small_model()).parameters(), lr=0.1)
+    assert len(Engine(model, nn.MSELoss(), sgd, given).callbacks) == 1 + len(small_engine().callbacks)
 
 
 def test_an_unknown_hyperparameter_is_refused_with_those_that_there_are() -> None:

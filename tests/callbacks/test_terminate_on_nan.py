@@ -1,6 +1,10 @@
 """Is nan found where it was, without a look at each batch, and does no run that had one look like a success?"""
 
+import gc
+import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
+from copy import deepcopy
 from math import inf, nan
 from typing import Any
 
@@ -12,6 +16,7 @@ from torch import Tensor, nn, optim
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine import Outcome, Run
+from engine.callbacks import ShortEpochs
 from engine.callbacks.terminate_on_nan import TerminateOnNaN
 from engine.errors import ArgumentRefused, LossRefused
 from engine.testing import check_order
@@ -175,12 +180,55 @@ def test_a_second_fit_begins_anew() -> None:
 
 
 def test_it_keeps_no_graph_and_works_with_a_loss_of_one_element_in_a_list() -> None:
-    terminate = TerminateOnNaN()
-    small_engine(terminate, loss_fn=lambda output, target: (output - target).square().mean(0)).fit(batches(3))
-    assert terminate._loss.shape == ()
-    assert not terminate._loss.requires_grad
+    terminate, sums = TerminateOnNaN(), list[Tensor]()
+    looks = hears("batch_end", lambda run: sums.append(terminate._loss.sum))
+    small_engine(terminate, looks, loss_fn=lambda output, target: (output - target).square().mean(0)).fit(batches(3))
+    assert [(one.shape, one.requires_grad) for one in sums] == [((), False)] * 3
     run = frozen_engine(terminate, loss_fn=lambda output, target: (output - target).mean(0)).fit(spoilt(3, 1, -inf))
     assert run.outcome is Outcome.STOPPED
+
+
+def test_an_epoch_that_is_cut_short_is_looked_at_when_it_has_ended() -> None:
+    with pytest.raises(LossRefused, match="the loss was nan or inf in one of the batches 0 to 2 of epoch 0"):
+        small_engine(TerminateOnNaN(), ShortEpochs(3)).fit(spoilt(9, 1, nan))
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_it_holds_nothing_on_the_device_when_a_run_has_ended(error: type[BaseException] | None) -> None:
+    def dies(run: Run) -> None:
+        held.append(terminate._loss.sum is not None and terminate._gradients.sum is not None)
+        if error is not None:
+            raise error
+
+    terminate, held = TerminateOnNaN(gradients=True), list[bool]()
+    engine = small_engine(terminate, hears("batch_end", dies))
+    with nullcontext() if error is None else pytest.raises(error):
+        engine.fit(batches(1))
+    assert held == [True]
+    assert terminate._loss.sum is None
+    assert terminate._gradients.sum is None
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_it_is_in_no_cycle(gradients: bool) -> None:
+    gc.disable()
+    try:
+        terminate = TerminateOnNaN(gradients=gradients)
+        left = weakref.ref(terminate)
+        del terminate
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def test_a_copy_looks_at_gradients_by_itself() -> None:
+    first = TerminateOnNaN(every=1, gradients=True)
+    run = breaking(2, nan, deepcopy(first)).fit(batches(5))
+    assert "the gradients were" in run.stops[0].reason
+
+
+def test_only_with_gradients_it_hears_of_a_step() -> None:
+    assert [hasattr(TerminateOnNaN(gradients=given), "on_step_begin") for given in (False, True)] == [False, True]
 
 
 @pytest.mark.parametrize(("name", "value"), [("every", 0), ("every", 1.5), ("gradients", 1)])
