@@ -42,14 +42,19 @@ class NoLoader:
 
 
 def begin(run: Run) -> Iterator[Any]:
-    """Begin the loader; samplers that shuffle by epoch are told which one it is."""
-    sampler, batches = getattr(run.loader, "sampler", None), getattr(run.loader, "batch_sampler", None)
+    """Begin the loader of a run."""
+    return begun(run.loader, run.epoch)
+
+
+def begun(loader: Any, epoch: int) -> Iterator[Any]:  # noqa: ANN401  # any iterable of batches
+    """Begin a loader; samplers that shuffle by epoch are told which one it is."""
+    sampler, batches = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
     parts = {id(part): part for part in (sampler, batches, getattr(batches, "sampler", None))}
     for part in parts.values():
         tell = getattr(part, "set_epoch", None)
         if tell is not None:
-            tell(run.epoch)
-    return iter(run.loader)
+            tell(epoch)
+    return iter(loader)
 
 
 def fetch(run: Run, opening: Callable[[Run], Iterator[Any]] = begin) -> Enum:

@@ -70,6 +70,7 @@ from engine.suggest import suggestions
 from engine.summary import Summary, summarise
 from engine.timings import Timings
 from engine.turns import Turns
+from engine.undone import takes_part
 from engine.vocabulary import Vocabulary
 from engine.writers import check_writers
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove, scaled
@@ -425,7 +426,7 @@ class Engine:
         end_lr: float = 10.0,
         num_it: int = 100,
         stop_at: float | None = 4.0,
-        groups: Collection[int] | None = None,
+        groups: int | Collection[int] | None = None,
     ) -> "LRFound":
         """Search a learning rate: train a little with each of many, small to large, and undo it all.
 
@@ -437,14 +438,15 @@ class Engine:
         back.  Of callbacks and functions, only those take part that have `in_trials = True`; nothing is validated.
 
         Args:
-            train_loader: As in `fit`, but not an iterator, which could not be put back; begun anew if it is shorter.
+            train_loader: As in `fit`, but not an iterator, which could not be put back; begun anew if it is shorter, in
+                the same epoch.
             start_lr: The rate of the first batch, above 0.
             end_lr: The rate of the last batch; the factor from each to the next is the same.
             num_it: How many rates, one a batch.
             stop_at: The search is over when the smoothed loss is so many times its best, or a loss is not finite;
                 `None` waits for that alone.
-            groups: The numbers of the optimizer's groups that are searched, `None` for all.  They keep the ratios of
-                their rates; the largest goes from *start_lr* to *end_lr*.
+            groups: The number of the optimizer's group that is searched, or several; `None` for all.  They keep the
+                ratios of their rates; the largest goes from *start_lr* to *end_lr*.
 
         Raises:
             EngineBusy: the engine is in a run.
@@ -676,6 +678,22 @@ class Engine:
             machine=self.machine.name,
             switches=tuple(switches),
         )
+
+    def _trial(self, callback: object) -> "Engine":
+        """A second engine with the same parts, on which *callback* listens, and who takes part in trials.
+
+        It has a `last_run` and a history of its own.  What is compiled is compiled once for both.
+        """
+        precision = self.precision if self.scaler is None else self.scaler  # the very one: its scale is found already
+        where_it_is = None  # the model is not moved
+        trial = evolve(self, callbacks=(), metrics=None, recorder=None, precision=precision, device=where_it_is)
+        # Of its own kind, and the same engine to these.
+        trial._compiled, trial._cuda, trial._timings = self._compiled, self._cuda, self._timings  # noqa: SLF001
+        for listener in self._registry.listeners:  # with their filters and names
+            if takes_part(listener.source):
+                trial._registry.add(listener)  # noqa: SLF001  # as above
+        trial.add(callback)
+        return trial
 
     def _add(self, listener: Listener) -> None:
         self._registry.add(listener)

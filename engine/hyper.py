@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.curves import is_number
 from engine.errors import ArgumentRefused, hint
+from states.errors import shown, typed
 
 
 # The elements of `betas`, as in Adam's.
@@ -42,6 +43,36 @@ class Place:
             group[self.name] = value
 
 
+def group_numbers(groups: object) -> tuple[int, ...] | None:
+    """The numbers of the groups that somebody writes, each once; `None` for all.
+
+    Args:
+        groups: The number of a group, from 0, or several of them: a list, a tuple, a range or a set.
+
+    Raises:
+        ArgumentRefused: what is no number of a group, none, or one twice.
+
+    Example:
+        >>> group_numbers(1), group_numbers(range(2))
+        ((1,), (0, 1))
+    """
+    if groups is None:
+        return None
+    numbers = (groups,) if isinstance(groups, int) else groups
+    if (
+        not isinstance(numbers, list | tuple | range | set | frozenset)
+        or not numbers
+        or any(type(number) is not int or number < 0 for number in numbers)
+        or len(set(numbers)) != len(numbers)
+    ):
+        raise ArgumentRefused(
+            f"groups is {shown(groups)}, {typed(groups)}",
+            allowed="the number of a group, from 0, or a list of several, each once",
+            instead="leave groups out for all of them",
+        )
+    return tuple(sorted(numbers) if isinstance(numbers, set | frozenset) else numbers)
+
+
 def find(who: str, groups: Sequence[Mapping[str, Any]], number: int, name: str) -> Place:
     """The place of a hyperparameter in a group.
 
@@ -74,7 +105,7 @@ def find(who: str, groups: Sequence[Mapping[str, Any]], number: int, name: str) 
         raise ArgumentRefused(
             f"{who} writes {name!r}, and group {number} of the optimizer has no number of that name",
             allowed=", ".join(known),
-            instead=hint(name, known),
+            instead=hint(name, known) if name != "momentum" else "leave momentum out; for one_cycle, say momentum=None",
         )
     return Place(number, name)
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
+from attrs import define, field
 
+from engine.batches import begun
 from engine.callbacks.lr_finder import LRFinder
 from engine.check import check_loader
 from engine.errors import ArgumentRefused, LoaderRefused
 from engine.found import LRFound
-from engine.undone import takes_part, undone
+from engine.undone import undone
 from states import Event, Machine
 from states.errors import typed
 from states.names import name_of
@@ -17,6 +18,27 @@ from states.names import name_of
 
 if TYPE_CHECKING:
     from engine.engine import Engine
+
+
+@define
+class Cycled:
+    """A loader that is begun anew as often as needed, all in one epoch: what waits for the next waits in a search.
+
+    It has no length, and ends with a pass that is empty.
+    """
+
+    loader: Any
+    _begun: int = field(init=False, default=0)
+
+    def __iter__(self) -> Iterator[Any]:
+        """All batches, again and again."""
+        drawn = True
+        while drawn:
+            drawn = False
+            self._begun += 1
+            for batch in begun(self.loader, self._begun - 1):
+                drawn = True
+                yield batch
 
 
 def search(engine: "Engine", loader: Any, finder: LRFinder) -> LRFound:  # noqa: ANN401  # any iterable of batches
@@ -35,26 +57,11 @@ def search(engine: "Engine", loader: Any, finder: LRFinder) -> LRFound:  # noqa:
             instead="pass the list, Dataset or DataLoader that it came from, not iter(...) or a generator",
         )
     _check_heard(engine.machine)
-    trial = trial_of(engine, finder)
+    trial = engine._trial(finder)  # noqa: SLF001  # a part of the engine's own
     with undone(engine, loader):
-        trial.fit(loader, epochs=finder.num_it)  # each has a batch at least, so they are enough
+        # One epoch is enough, unless somebody stops it: then the next goes on, and has a batch at least.
+        trial.fit(Cycled(loader), epochs=finder.num_it)
     return finder.found
-
-
-def trial_of(engine: "Engine", callback: object) -> "Engine":
-    """A second engine with the same parts, on which *callback* listens, and who takes part in trials.
-
-    It has a `last_run` and a history of its own.  What is compiled is compiled once for both.
-    """
-    precision = engine.precision if engine.scaler is None else engine.scaler  # the very one: its scale is found already
-    where_it_is = None  # the model is not moved
-    trial = evolve(engine, callbacks=(), metrics=None, recorder=None, precision=precision, device=where_it_is)
-    trial._compiled, trial._cuda = engine._compiled, engine._cuda  # noqa: SLF001  # it is the same engine to them
-    for listener in engine._registry.listeners:  # noqa: SLF001  # with their filters and names
-        if takes_part(listener.source):
-            trial._registry.add(listener)  # noqa: SLF001  # as above
-    trial.add(callback)
-    return trial
 
 
 def _check_heard(machine: Machine) -> None:

@@ -1,9 +1,11 @@
 """How many batches make one step?  So many, or as many as it takes to see so many samples."""
 
+from functools import partial
+
 from torch import Tensor
 
 from engine.check import check_count
-from engine.errors import ArgumentRefused
+from engine.errors import ArgumentRefused, LossRefused
 from engine.listeners import Callback
 from engine.meter import batch_size
 from engine.run import Run, gradients
@@ -23,8 +25,10 @@ class Accumulate(Callback):
 
     Raises:
         ArgumentRefused: not exactly one of them, or one that is no whole number from 1 on.
+        LossRefused: with *samples*, when the gradients of a batch that has a weight did not come through `run.loss`, as
+            in a loop of one's own that reports the loss behind its backward.  The optimizer has not moved.
 
-    Cost per batch: a comparison and two calls that do nothing.  With *samples* a look at the shape of the batch; one
+    Cost per batch: a comparison and three calls that do nothing.  With *samples* a look at the shape of the batch; one
     multiplication for each batch, and one for each parameter and step, where the batches of a window differ in size.
 
     Example:
@@ -52,6 +56,8 @@ class Accumulate(Callback):
         self.batches, self.samples = batches, samples
         # Of the open window: how many samples it holds, and its first batch, whose weight is 1.
         self._held, self._first = 0, 1
+        # Whether the batch in hand has a weight that its gradients did not get yet.
+        self._due = False
 
     def on_backward_begin(self, run: Run) -> None:
         """Count the samples; let the batch weigh as many times the window's first one as it is larger."""
@@ -61,10 +67,24 @@ class Accumulate(Callback):
         if not run.window:
             self._held, self._first = 0, size or 1
         self._held += size
+        self._due = False
         # A loss that nothing leads back from is refused by the action that comes next.
         if size != self._first and isinstance(run.loss, Tensor) and run.loss.requires_grad:
-            weight = size / self._first
-            run.loss.register_hook(lambda gradient: gradient * weight)  # type: ignore[no-untyped-call]  # torch's
+            self._due = True
+            run.loss.register_hook(partial(self._weighed, size / self._first))  # type: ignore[no-untyped-call]  # torch's
+
+    def on_backward_end(self, run: Run) -> None:
+        """See that the batch got its weight."""
+        if self._due:
+            raise LossRefused(
+                f"no gradient came through run.loss in {run.where}, so Accumulate could not weigh the batch",
+                allowed="a backward from run.loss, between the report of the loss and that of the gradients",
+                instead="in a loop of your own, call run.report(Trigger.LOSS_READY, loss=loss) before loss.backward()",
+            )
+
+    def _weighed(self, weight: float, gradient: Tensor) -> Tensor:
+        self._due = False
+        return gradient * weight
 
     def accumulate(self, run: Run) -> bool:
         """Whether the window stays open."""

@@ -110,7 +110,7 @@ class ActivationStats(Callback):
         for name, value, least in (("every", every, 1), ("room", room, 2)):
             if type(value) is not int or value < least:
                 raise _refused(f"{name} is {shown(value)}", f"a whole number, {least} or more")
-        if not isinstance(near_zero, int | float) or not near_zero >= 0:
+        if isinstance(near_zero, bool) or not isinstance(near_zero, int | float) or not near_zero >= 0:
             raise _refused(f"near_zero is {shown(near_zero)}", "a number, 0 or more")
         self.layers, self.every, self.near_zero, self.room = layers, every, near_zero, room
         self._handles: list[RemovableHandle] = []

@@ -76,6 +76,12 @@ class AveragedWeights(Callback):
                 allowed="a number from 0 to below 1; None for the equal average",
                 instead="leave it out for 0.999",
             )
+        if not isinstance(in_validation, bool):
+            raise ArgumentRefused(
+                f"in_validation is {shown(in_validation)}, {typed(in_validation)}",
+                allowed="True, False",
+                instead="leave it out to validate with the averages",
+            )
         check_count("start_epoch", start_epoch)
         check_count("update_every", update_every, least=1)
         self.decay, self.start_epoch, self.update_every = decay, start_epoch, update_every

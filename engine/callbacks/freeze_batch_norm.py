@@ -12,12 +12,15 @@ from states.errors import shown, typed
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
+    from torch.utils.hooks import RemovableHandle
 
 
 class FreezeBatchNorm(Callback):
     """Keep all batch norms in evaluation mode while the model trains: they use their running statistics, and keep them.
 
-    They are looked at before each forward, so whoever calls `model.train()` in the middle does not unfreeze them.  The
+    Each is looked at just before it runs, so whoever calls `model.train()` in the middle, as a loop of one's own does,
+    does not unfreeze them.  The
     engine puts each module's mode back after the run.  Sync batch norms are among them; instance, layer and group norms
     keep no batch statistics, and are not.
 
@@ -27,7 +30,7 @@ class FreezeBatchNorm(Callback):
     Raises:
         ArgumentRefused: *train_affine* is no bool.
 
-    Cost per batch: a look at the mode of each batch norm.
+    Cost per batch: a hook of each batch norm, which looks at its mode.
 
     Example:
         >>> import torch
@@ -54,10 +57,14 @@ class FreezeBatchNorm(Callback):
         self.train_affine = train_affine
         self._norms: list[_BatchNorm] = []
         self._frozen: list[Tensor] = []
+        self._hooks: list[RemovableHandle] = []
 
     def on_train_begin(self, run: Run) -> None:
         """Find the batch norms, and freeze them."""
         self._norms = [module for module in run.model.modules() if isinstance(module, _BatchNorm)]
+        for norm in self._norms:
+            # Before all other hooks: they see the mode in which it runs.
+            self._hooks.append(norm.register_forward_pre_hook(_to_evaluation, prepend=True))
         self._freeze()
 
     def on_epoch_begin(self, run: Run) -> None:
@@ -66,18 +73,19 @@ class FreezeBatchNorm(Callback):
         self._freeze()
 
     def on_forward_begin(self, run: Run) -> None:
-        """See that they are still in evaluation mode."""
+        """See that they are in evaluation mode; what torch has compiled before need not look for hooks."""
         del run
         for norm in self._norms:
-            if norm.training:
-                norm.eval()
+            _to_evaluation(norm, ())
 
     def on_train_end(self, run: Run) -> None:
-        """Let weights and biases learn again that did before."""
+        """Take the hooks away, and let weights and biases learn again that did before."""
         del run
+        for hook in self._hooks:
+            hook.remove()
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self._norms, self._frozen = [], []
+        self._norms, self._frozen, self._hooks = [], [], []
 
     def _freeze(self) -> None:
         for norm in self._norms:
@@ -87,3 +95,10 @@ class FreezeBatchNorm(Callback):
                     self._frozen.append(parameter)
                     parameter.requires_grad_(False)
                     parameter.grad = None  # an optimizer moves what has one
+
+
+def _to_evaluation(norm: "Module", inputs: object) -> None:
+    """Put a batch norm into evaluation mode, if it is not."""
+    del inputs
+    if norm.training:
+        norm.eval()

@@ -1,6 +1,6 @@
 """Which learning rates are tried in a search, and what is the loss at each?  One rate a batch, from small to large."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf, isfinite
 from typing import Any
 from weakref import ref
@@ -11,6 +11,7 @@ from torch import Tensor
 from engine.check import check_count
 from engine.errors import ArgumentRefused
 from engine.found import LRFound
+from engine.hyper import Place, check_shared, find, group_numbers
 from engine.listeners import Callback
 from engine.run import Run
 from states.errors import shown, typed
@@ -60,9 +61,9 @@ class LRFinder(Callback):
         end_lr: The last rate.
         num_it: How many rates, 2 or more; the loader is begun anew as often as needed.
         stop_at: How many times the best smoothed loss is too much, above 1; `None` goes on until a loss is not finite.
-        groups: The numbers of the optimizer's groups whose rates are written, of several optimizers one after the
-            other; `None` for all.  The rates of the groups keep their ratios, and the largest goes through the rates
-            above; where all are 0, they are written alike.  All others stay as they are.
+        groups: The number of the optimizer's group whose rate is written, or several, of several optimizers one after
+            the other; `None` for all.  The rates of the groups keep their ratios, and the largest goes through the
+            rates above; where all are 0, they are written alike.  All others stay as they are.
 
     Raises:
         ArgumentRefused: numbers of which no search can be made, or, when a run begins, groups that there are not.
@@ -90,20 +91,19 @@ class LRFinder(Callback):
         end_lr: float = 10.0,
         num_it: int = 100,
         stop_at: float | None = 4.0,
-        groups: Collection[int] | None = None,
+        groups: int | Collection[int] | None = None,
     ) -> None:
         _check_above("start_lr", start_lr, 0)
         _check_above("end_lr", end_lr, start_lr)
         check_count("num_it", num_it, least=2)
         if stop_at is not None:
             _check_above("stop_at", stop_at, 1)
-        _check_groups(groups)
         self.start_lr, self.end_lr, self.num_it, self.stop_at = start_lr, end_lr, num_it, stop_at
-        self.groups = groups
+        self.groups = group_numbers(groups)
         # The curve so far, how many batches have ended, the rate of the batch in hand, and why it is over, if it is.
         self._curve, self._tried, self._rate, self._over = Curve(), 0, start_lr, ""
         # The groups with their rates from before and their ratios to the largest; the loss of the batch before.
-        self._swept: list[tuple[dict[str, Any], float, float]] = []
+        self._swept: list[tuple[Place, float, float]] = []
         self._stale: ref[Tensor] | None = None
 
     @property
@@ -119,16 +119,7 @@ class LRFinder(Callback):
 
     def writes(self, param_groups: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
         """The learning rates of the groups of the search."""
-        numbers = range(len(param_groups))
-        if self.groups is None:
-            return [(number, "lr") for number in numbers]
-        if unknown := sorted(set(self.groups) - set(numbers)):
-            raise ArgumentRefused(
-                f"groups has {unknown[0]}, and the optimizer has {len(numbers)} of them",
-                allowed=f"numbers of groups: {', '.join(map(str, numbers))}",
-                instead="leave groups out for all of them",
-            )
-        return [(number, "lr") for number in sorted(self.groups)]
+        return [(place.group, place.name) for place in self._places(param_groups)]
 
     def skip_validate(self, run: Run) -> bool:
         """What is validated would say nothing."""
@@ -145,20 +136,20 @@ class LRFinder(Callback):
             )
         self._curve, self._tried, self._over = Curve(), 0, ""
         groups = run.optimizer.param_groups
-        swept = [groups[number] for number, _ in self.writes(groups)]
+        places = self._places(groups)
         # A tensor is written into, so its number is kept; reading it waits for the device, once.
-        before = [rate.item() if isinstance(rate := group["lr"], Tensor) else rate for group in swept]
+        before = [rate.item() if isinstance(rate := groups[place.group]["lr"], Tensor) else rate for place in places]
         largest = max(before)
         ratios = [rate / largest if largest else 1.0 for rate in before]
-        self._swept = list(zip(swept, before, ratios, strict=True))
+        check_shared("LRFinder", groups, dict.fromkeys(places, self))
+        self._swept = list(zip(places, before, ratios, strict=True))
 
     def on_batch_begin(self, run: Run) -> None:
         """Write the next rate."""
         self._stale = ref(run.loss) if isinstance(run.loss, Tensor) else None
         if not self._over:
             self._rate = self._rate_of(self._tried / (self.num_it - 1))
-            for group, _, ratio in self._swept:
-                _write(group, self._rate * ratio)
+            self._write(run, [self._rate * ratio for _, _, ratio in self._swept])
 
     def on_batch_end(self, run: Run) -> None:
         """Keep the loss, unless the batch was skipped: then it is still that of the batch before."""
@@ -174,11 +165,20 @@ class LRFinder(Callback):
 
     def on_train_end(self, run: Run) -> None:
         """Put the learning rates back, and let go of what belongs to the run."""
-        for group, rate, _ in self._swept:
-            _write(group, rate)
+        self._write(run, [rate for _, rate, _ in self._swept])
         self._swept, self._stale = [], None
         if not self._over:
             self._over = f"the run ended first{f', by {run.stops[-1]}' if run.stops else ''}"
+
+    def _places(self, groups: Sequence[dict[str, Any]]) -> list[Place]:
+        numbers = range(len(groups)) if self.groups is None else self.groups
+        return [find("LRFinder", groups, number, "lr") for number in numbers]
+
+    def _write(self, run: Run, rates: Iterable[float]) -> None:
+        """Write a rate for each group that is searched."""
+        for (place, _, _), rate in zip(self._swept, rates, strict=True):
+            assert run.optimizer is not None, "it was there when the run began"
+            place.write(run.optimizer.param_groups, rate)  # asked each time: loading a state makes new ones
 
     def _rate_of(self, share: float) -> float:
         """The rate at this share of the way; so written that both ends are what was given, to the last bit."""
@@ -193,14 +193,6 @@ class LRFinder(Callback):
             self._over = f"the smoothed loss was more than {self.stop_at:g} times its best"
 
 
-def _write(group: dict[str, Any], rate: float) -> None:
-    """Write a learning rate; into a tensor, which a captured step reads where it lies."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
-
-
 def _check_above(name: str, value: object, least: float) -> None:
     """Refuse what is no finite number above *least*."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least < value < inf:
@@ -208,15 +200,4 @@ def _check_above(name: str, value: object, least: float) -> None:
             f"{name} is {shown(value)}, {typed(value)}",
             allowed=f"a finite number above {least:g}",
             instead=f"leave {name} out for its default",
-        )
-
-
-def _check_groups(groups: object) -> None:
-    """Refuse what are no numbers of groups."""
-    numbers = groups if isinstance(groups, Collection) and not isinstance(groups, str) else ()
-    if groups is not None and not (numbers and all(type(number) is int and number >= 0 for number in numbers)):
-        raise ArgumentRefused(
-            f"groups is {shown(groups)}, {typed(groups)}",
-            allowed="a list of numbers of the optimizer's groups, from 0",
-            instead="leave groups out for all of them",
         )

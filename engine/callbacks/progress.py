@@ -1,7 +1,8 @@
 """How far is the run?  A bar for each pass over a loader, and a table with a row for each epoch that ended."""
 
-from math import inf, isfinite
+from math import inf
 from operator import length_hint
+from sys import float_info
 from time import monotonic
 from typing import Any, TextIO
 
@@ -55,7 +56,8 @@ class Progress(Callback):
     order = 900
 
     def __init__(self, *, refresh_seconds: float = 0.25, stream: TextIO | None = None) -> None:
-        if not isinstance(refresh_seconds, int | float) or not isfinite(refresh_seconds) or refresh_seconds <= 0:
+        known = isinstance(refresh_seconds, int | float) and not isinstance(refresh_seconds, bool)
+        if not known or not 0 < refresh_seconds <= float_info.max:
             raise ArgumentRefused(
                 f"refresh_seconds is {shown(refresh_seconds)}, {typed(refresh_seconds)}",
                 allowed="a number of seconds above 0",

@@ -1,6 +1,6 @@
 """Which values have the hyperparameters now?  Written from curves, at the place that the run has come to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,7 +8,7 @@ from engine.check import check_count, length
 from engine.counts import Counts
 from engine.curves import Curve, check_curve
 from engine.errors import ArgumentRefused, OptimizerRefused
-from engine.hyper import Place, check_shared, find
+from engine.hyper import Place, check_shared, find, group_numbers
 from engine.hyper_picture import draw
 from engine.listeners import Callback
 from engine.run import Run
@@ -72,7 +72,7 @@ class Schedule(Callback):
         self,
         curves: Mapping[str, Curves],
         *,
-        groups: int | Sequence[int] | None = None,
+        groups: int | Collection[int] | None = None,
         by: Literal["batch", "epoch"] = "batch",
         steps: int | None = None,
         steps_per_epoch: int | None = None,
@@ -88,7 +88,7 @@ class Schedule(Callback):
                 allowed="one of them: by the epoch, a step is an epoch, whatever it draws",
                 instead="leave steps_per_epoch out",
             )
-        self.groups, self.by, self.steps, self.steps_per_epoch = _numbers(groups), by, steps, steps_per_epoch
+        self.groups, self.by, self.steps, self.steps_per_epoch = group_numbers(groups), by, steps, steps_per_epoch
         # The curves, each with the places where it is written, in an optimizer of as many groups.
         self._lanes: list[tuple[Curve, list[Place]]] = []
         self._group_count = 0
@@ -241,25 +241,6 @@ def _checked(curves: object) -> dict[str, Curve | tuple[Curve, ...]]:
         for curve in given if isinstance(given, list | tuple) else (given,):
             check_curve("Schedule", curve)
     return {name: tuple(given) if isinstance(given, list | tuple) else given for name, given in curves.items()}
-
-
-def _numbers(groups: object) -> tuple[int, ...] | None:
-    """The numbers of the groups, each once."""
-    if groups is None:
-        return None
-    numbers = (groups,) if isinstance(groups, int) else groups
-    if (
-        not isinstance(numbers, list | tuple | range)
-        or not numbers
-        or any(type(number) is not int or number < 0 for number in numbers)
-        or len(set(numbers)) != len(numbers)
-    ):
-        raise ArgumentRefused(
-            f"groups is {shown(groups)}, {typed(groups)}",
-            allowed="the number of a group, from 0, or a list of several, each once",
-            instead="leave it out for all groups",
-        )
-    return tuple(numbers)
 
 
 def _one_each(name: str, curves: int, groups: int) -> ArgumentRefused:

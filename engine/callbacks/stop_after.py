@@ -1,6 +1,7 @@
 """When is it enough?  Stops the run after so many batches, epochs or seconds."""
 
-from math import inf, isfinite
+from math import inf
+from sys import float_info
 from time import monotonic
 
 from engine.check import check_count
@@ -83,4 +84,4 @@ class StopAfter(Callback):
 
 
 def _is_time(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and isfinite(seconds) and seconds > 0
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= float_info.max

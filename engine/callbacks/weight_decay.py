@@ -1,13 +1,13 @@
 """How do weights decay, whatever the optimizer makes of gradients?  By lr times a rate, before each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine.errors import ArgumentRefused, OptimizerRefused
+from engine.errors import ArgumentRefused, CallbackRefused, OptimizerRefused
 from engine.listeners import Callback
 from engine.run import Run
 from states.errors import shown, typed
@@ -28,6 +28,7 @@ class WeightDecay(Callback):
     Raises:
         ArgumentRefused: *rate* is no number from 0 on, or *only* cannot be called.
         OptimizerRefused: at `train_begin`, where the optimizer decays weights itself, or there is none.
+        CallbackRefused: at `train_begin`, where another callback writes the optimizer's own `weight_decay`.
 
     Cost per step: a multiplication for each parameter, all of a group by one call.
 
@@ -70,6 +71,7 @@ class WeightDecay(Callback):
             )
         for number, group in enumerate(run.optimizer.param_groups):
             _check_group(number, group)
+        _check_callbacks(run.callbacks, run.optimizer.param_groups)
         if self.only is not None:
             self._chosen = {p for name, p in run.model.named_parameters() if self.only(name, p)}
 
@@ -98,3 +100,15 @@ def _check_group(number: int, group: dict[str, Any]) -> None:
             instead="make the optimizer with weight_decay=0 (that of AdamW is 0.01 unless it is said), or leave "
             "WeightDecay out",
         )
+
+
+def _check_callbacks(callbacks: Mapping[str, object], groups: Sequence[dict[str, Any]]) -> None:
+    for name, callback in callbacks.items():
+        writes = getattr(callback, "writes", None)
+        for number, what in writes(groups) if callable(writes) else ():
+            if what == "weight_decay":
+                raise CallbackRefused(
+                    f"{name} writes weight_decay of group {number}, and WeightDecay would decay it once more",
+                    allowed="one of them that decays weights",
+                    instead=f"leave WeightDecay out, or let {name} write no weight_decay",
+                )

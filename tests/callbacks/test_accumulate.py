@@ -152,6 +152,31 @@ def test_a_loop_of_ones_own_gets_the_weights_too() -> None:
     assert same(list(model.parameters()), trained(batches_of([2, 4, 1, 3]), Accumulate(samples=7)))
 
 
+def test_a_loop_of_ones_own_that_reports_the_loss_behind_its_backward_is_refused_before_the_step() -> None:
+    model, optimizer = made()
+    engine = Engine(model, loss_fn, optimizer, [Accumulate(samples=6)])
+
+    def loop() -> None:
+        with engine.start() as run:
+            for _ in run.each_epoch():
+                for inputs, targets in run.each_batch(batches_of([2, 4])):
+                    run.report(Trigger.OUTPUT_READY, output=model(inputs))
+                    loss = loss_fn(run.output, targets)
+                    loss.backward()
+                    run.report(Trigger.LOSS_READY, loss=loss)
+                    if run.report(Trigger.GRADS_READY) is State.STEP:
+                        optimizer.step()
+                        run.report(Trigger.WEIGHTS_MOVED)
+
+    with pytest.raises(LossRefused, match=r"no gradient came through run.loss in .*batch 1, update 0(.|\n)*LOSS_READY"):
+        loop()
+    assert same(list(model.parameters()), list(made()[0].parameters()))
+
+    optimizer.zero_grad()  # of what that loop has left
+    engine.fit(batches_of([2, 4]))
+    assert same(list(model.parameters()), trained(batches_of([2, 4]), Accumulate(samples=6), epochs=1))
+
+
 @pytest.mark.parametrize("what", [None, ValueError("broken"), KeyboardInterrupt()], ids=["stop", "error", "interrupt"])
 @pytest.mark.parametrize("make", [lambda: Accumulate(batches=3), lambda: Accumulate(samples=7)])
 def test_an_open_window_is_forgotten_however_the_run_before_has_ended(what: Any, make: Any) -> None:

@@ -316,6 +316,7 @@ def test_two_of_them_watch_side_by_side() -> None:
         ((), {"room": 1}, "room is 1"),
         ((), {"near_zero": -1}, "near_zero is -1"),
         ((), {"near_zero": float("nan")}, "near_zero is nan"),
+        ((), {"near_zero": True}, "near_zero is True"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: Any, keywords: Any, what: str) -> None:

@@ -285,6 +285,7 @@ def test_nothing_is_read_on_the_host() -> None:
         ({"decay": -0.1}, "decay is -0.1, a float"),
         ({"decay": "0.9"}, "decay is '0.9', a str"),
         ({"decay": False}, "decay is False, a bool"),
+        ({"in_validation": "no"}, "in_validation is 'no', a str\n  allowed:  True, False"),
         ({"start_epoch": -1}, "start_epoch is -1, an int\n  allowed:  a whole number, 0 or more"),
         ({"update_every": 0}, "update_every is 0, an int\n  allowed:  a whole number, 1 or more"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine import Engine
+from engine import Engine, Trigger
 from engine.callbacks.freeze_batch_norm import FreezeBatchNorm
 from engine.errors import ArgumentRefused
 from engine.testing import check_order
@@ -84,7 +84,47 @@ def test_modes_and_gradients_are_put_back_however_a_run_ends(where: str, what: A
     assert [module.training for module in model.modules()] == modes
     learns = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     assert [name for name, learnt in learns.items() if not learnt] == ["0.1.bias"]
-    assert frozen._norms == frozen._frozen == []
+    assert frozen._norms == frozen._frozen == frozen._hooks == []
+    assert not norm_of(model)._forward_pre_hooks
+
+
+@pytest.mark.parametrize("each", ["epoch", "batch"])
+def test_a_loop_of_ones_own_that_calls_train_unfreezes_nothing(each: str) -> None:
+    model = model_of()
+    before = norm_of(model).running_mean.clone()  # type: ignore[union-attr]
+    optimizer = sgd(model)
+    with Engine(model, nn.MSELoss(), optimizer, [FreezeBatchNorm()]).start(epochs=2) as run:
+        for _ in run.each_epoch():
+            model.train()
+            for inputs, targets in run.each_batch(batches()):
+                if each == "batch":
+                    model.train()
+                run.report(Trigger.OUTPUT_READY, output=model(inputs))
+                run.report(Trigger.LOSS_READY, loss=nn.functional.mse_loss(run.output, targets))
+                run.loss.backward()
+                run.report(Trigger.GRADS_READY)
+                optimizer.step()
+                run.report(Trigger.WEIGHTS_MOVED)
+
+    assert run.updates == 6
+    assert torch.equal(norm_of(model).running_mean, before)  # type: ignore[arg-type]
+    assert not norm_of(model)._forward_pre_hooks
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own compiler looks at it
+def test_a_model_that_was_compiled_and_trained_before_keeps_its_statistics() -> None:
+    models = [model_of(), model_of()]
+    models[1].compile(backend="eager")
+    for model in models:
+        torch.manual_seed(1)
+        Engine(model, nn.MSELoss(), sgd(model)).fit(batches(), batches())
+        engine = Engine(model, nn.MSELoss(), sgd(model), [FreezeBatchNorm()])
+        engine.on("batch_begin")(lambda run: run.model.train())
+        torch.manual_seed(1)
+        engine.fit(batches(), batches(), epochs=2)
+
+    assert same(*models)
+    assert norm_of(models[1]).num_batches_tracked == 6
 
 
 def test_a_second_training_freezes_anew() -> None:

@@ -19,7 +19,10 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset
 
 from engine import Callback, Engine, Outcome, Run, State, loss_from, output_from
+from engine.callbacks.freeze import Freeze
 from engine.callbacks.lr_finder import LRFinder
+from engine.callbacks.schedule import Schedule
+from engine.curves import Constant
 from engine.errors import ArgumentRefused, EngineBusy, LoaderRefused, OptimizerRefused
 from engine.found import LRFound
 from engine.testing import check_order
@@ -147,6 +150,25 @@ def test_only_the_groups_that_are_named_are_searched_and_rates_of_zero_go_alike(
     assert [group["lr"] for group in engine.optimizer.param_groups] == [0.0, 0.0, 0.5]
 
 
+@pytest.mark.parametrize("kind", [list, tuple, set, lambda numbers: numbers, lambda _: 1])
+def test_a_group_or_several_are_named_as_for_a_schedule(kind: Callable[[range], Any]) -> None:
+    groups = kind(range(1, 2))
+    made = [{"lr": 0.1}, {"lr": 0.2}]
+
+    assert LRFinder(groups=groups).writes(made) == Schedule({"lr": Constant(1)}, groups=groups).writes(made)
+    assert LRFinder(groups=groups).writes(made) == [(1, "lr")]
+
+
+def test_a_tensor_that_groups_share_is_refused_unless_all_of_them_are_searched() -> None:
+    model = nn.Linear(4, 1)
+    groups = [{"params": [model.weight]}, {"params": [model.bias]}]
+    engine = Engine(model, nn.MSELoss(), optim.Adam(groups, lr=(rate := torch.tensor(0.1)), foreach=False))
+    with refuses(ArgumentRefused, "LRFinder writes lr of group 1, and group 0 holds the very same tensor"):
+        engine.lr_find(line(), num_it=3, groups=1)
+    assert rate.item() == pytest.approx(0.1)
+    assert len(engine.lr_find(line(), num_it=3).rates) == 3
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(1.01, 10))
 def test_it_stops_at_the_first_loss_too_far_above_the_best_also_where_losses_are_below_zero(
     losses: list[float], stop_at: float
@@ -201,6 +223,54 @@ def test_a_loader_that_is_shorter_is_begun_anew_and_one_that_is_longer_is_left()
     assert len(linear().lr_find(Counted(line(3)), num_it=7, end_lr=0.1).rates) == 7
     assert (Counted.begun, Counted.drawn) == (3, 7)
     assert len(linear().lr_find(line(20), num_it=7, end_lr=0.1).rates) == 7
+
+
+def test_what_waits_for_an_epoch_waits_in_a_search_however_short_the_loader_is() -> None:
+    model = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 1))
+    engine = Engine(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1), [Freeze("0", until=1)])
+    kept = type("Kept", (), {"seen": []})()
+
+    def looks(run: Run) -> None:
+        kept.seen.append((run.epoch, run.batch_index, model[0].weight.requires_grad))
+
+    looks.in_trials = True
+    engine.on("step_begin")(looks)
+    engine.lr_find(line(3), num_it=7, end_lr=0.1)
+
+    assert kept.seen == [(0, number, False) for number in range(7)]
+
+
+def test_a_sampler_that_shuffles_by_epoch_is_told_each_pass_of_a_search() -> None:
+    told_epochs: list[int] = []
+
+    class Told(list[Any]):
+        def set_epoch(self, epoch: int) -> None:
+            told_epochs.append(epoch)
+
+    class Sampled(list[Any]):
+        sampler = Told()
+
+    linear().lr_find(Sampled(line(2)), num_it=5, end_lr=0.1)
+
+    assert told_epochs == [0, 1, 2]
+
+
+def test_an_epoch_that_is_stopped_in_a_search_is_followed_by_the_next_and_a_loader_that_runs_dry_is_refused() -> None:
+    def stops(run: Run) -> bool:
+        return run.batch_index == 2
+
+    stops.in_trials = True
+    engine = linear()
+    engine.guard("stop_epoch")(stops)
+    assert len(engine.lr_find(line(3), num_it=7, end_lr=0.1).rates) == 7
+
+    class Once(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            while self:
+                yield self.pop()
+
+    with refuses(LoaderRefused, "gave no batch in"):
+        linear().lr_find(Once(line(3)), num_it=7, end_lr=0.1)
 
 
 def test_a_batch_that_is_skipped_has_no_point_and_those_whose_step_is_skipped_have() -> None:
@@ -288,6 +358,15 @@ def test_the_engine_does_not_know_of_the_search() -> None:
     assert len(engine.fit(line(2), epochs=2).history) == 2
 
 
+def test_a_search_is_timed_as_a_training_is() -> None:
+    engine = linear(Part("in", in_trials=True))
+    with engine.timed() as timings:
+        engine.lr_find(line(2), num_it=5, end_lr=0.1)
+
+    assert timings.states["training", "forward"].calls == 5
+    assert timings.callbacks["LRFinder", "batch_end"].calls == timings.callbacks["Part", "batch_begin"].calls == 5
+
+
 def test_nothing_is_validated_and_a_machine_that_says_so_is_led_round() -> None:
     engine = linear()
     engine.on("validate_begin")(boom := lambda run: 1 / 0)
@@ -323,8 +402,13 @@ def test_two_optimizers_in_a_machine_of_ones_own_are_searched() -> None:
         ({"groups": []}, "groups is []"),
         ({"groups": "0"}, "groups is '0'"),
         ({"groups": [-1]}, "groups is [-1]"),
-        ({"groups": 0}, "groups is 0, an int"),
-        ({"groups": [0, 3]}, "groups has 3, and the optimizer has 1 of them\n  allowed:  numbers of groups: 0\n"),
+        ({"groups": -1}, "groups is -1, an int"),
+        ({"groups": True}, "groups is True, a bool"),
+        (
+            {"groups": [0, 0]},
+            "groups is [0, 0], a list\n  allowed:  the number of a group, from 0, or a list of several",
+        ),
+        ({"groups": [0, 3]}, "LRFinder writes lr of group 3, and the optimizer has 1 of them"),
     ],
 )
 def test_numbers_of_which_no_search_can_be_made_are_refused_and_nothing_has_happened(

@@ -531,7 +531,7 @@ def test_two_engines_in_a_row_share_nothing_but_the_screen() -> None:
     assert len(terminal.screen) == 4
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "often", None])
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "often", None, True])
 def test_a_refresh_that_is_no_number_above_zero_is_refused(seconds: Any) -> None:
     with pytest.raises(ArgumentRefused, match="refresh_seconds is ") as caught:
         Progress(refresh_seconds=seconds)

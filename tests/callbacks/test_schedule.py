@@ -376,6 +376,12 @@ def test_a_tensor_is_filled_in_place_and_never_read() -> None:
     assert held[1].item() == pytest.approx(0.95)
 
 
+def test_one_cycle_of_an_optimizer_without_momentum_says_how_to_leave_it_alone() -> None:
+    with pytest.raises(ArgumentRefused, match=r"(?s)Schedule writes 'momentum'.*one_cycle, say momentum=None"):
+        engine_with(one_cycle(0.1), optimizer=torch.optim.Adagrad).fit(batches(2))
+    engine_with(one_cycle(0.1, momentum=None), optimizer=torch.optim.Adagrad).fit(batches(2))
+
+
 def test_a_tensor_that_groups_share_is_refused_unless_one_curve_writes_all_of_it() -> None:
     def adam(parameters: Any, lr: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=torch.tensor(lr), foreach=False)

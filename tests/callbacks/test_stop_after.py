@@ -81,6 +81,7 @@ def test_two_of_them_stop_at_what_comes_first() -> None:
         ({"seconds": inf}, "seconds is inf"),
         ({"seconds": nan}, "seconds is nan"),
         ({"seconds": "1"}, "seconds is '1'"),
+        ({"seconds": 10**400}, "seconds is 1"),
         ({"seconds": True}, "seconds is True"),
     ],
 )

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from engine import Engine
+from engine.callbacks.schedule import Schedule
 from engine.callbacks.weight_decay import WeightDecay
-from engine.errors import ArgumentRefused, OptimizerRefused
+from engine.curves import Constant
+from engine.errors import ArgumentRefused, CallbackRefused, OptimizerRefused
 from engine.testing import check_order
 from tests.callbacks.test_progress import Fault, HostReads
 from tests.testing.subjects import subject
@@ -123,6 +125,18 @@ def test_an_optimizer_that_decays_weights_itself_is_refused_before_anything_is_c
     ):
         engine.fit(batches())
     assert same(model, model_of())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_schedule_of_the_optimizers_own_decay_is_refused_before_anything_is_changed(first: bool) -> None:
+    model = model_of()
+    optimizer = torch.optim.SGD(groups_of(model, 0.1))
+    callbacks = [WeightDecay(0.5), Schedule({"weight_decay": Constant(0.1)}, groups=1)][:: 1 if first else -1]
+    with pytest.raises(CallbackRefused, match="Schedule writes weight_decay of group 1, and WeightDecay would decay"):
+        Engine(model, nn.MSELoss(), optimizer, callbacks).fit(batches())
+    assert same(model, model_of())
+    assert optimizer.param_groups[1]["weight_decay"] == 0
+    Engine(model, nn.MSELoss(), optimizer, [WeightDecay(0.5), Schedule({"lr": Constant(0.1)})]).fit(batches())
 
 
 @pytest.mark.parametrize("what", [None, ValueError("broken"), KeyboardInterrupt()], ids=["stop", "error", "interrupt"])
