@@ -16,6 +16,7 @@ from pathlib import Path
 from states import EVALUATION, PREDICTION, TRAINING, State, diagram
 from states.markdown import markdown
 from tests import callbacks_table, coming, hunt
+from tests.bench import callbacks as callback_costs
 from tests.bench import kit
 from tests.bench.results import JSON, read
 from tests.bench.table import summary
@@ -62,6 +63,7 @@ def made_parts() -> Mapping[str, Callable[[], str]]:
         "speed": lambda: summary(read(JSON.read_text())),
         "hunt": lambda: f"{hunt.read()}.",
         "kit speed": lambda: kit.page(kit.read()),
+        "callback costs": lambda: callback_costs.table(callback_costs.read()),
     }
 
 

@@ -94,7 +94,12 @@ class LRFinder(Callback):
         groups: int | Collection[int] | None = None,
     ) -> None:
         _check_above("start_lr", start_lr, 0)
-        _check_above("end_lr", end_lr, start_lr)
+        if not isinstance(end_lr, int | float) or isinstance(end_lr, bool) or not start_lr < end_lr < inf:
+            raise ArgumentRefused(
+                f"start_lr is {start_lr:g} and end_lr is {shown(end_lr)}",
+                allowed="a finite end_lr above start_lr",
+                instead="leave both out for 1e-7 and 10",
+            )
         check_count("num_it", num_it, least=2)
         if stop_at is not None:
             _check_above("stop_at", stop_at, 1)

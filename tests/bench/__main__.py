@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from tests.bench import kit, page, picture
+from tests.bench import callbacks, kit, page, picture
 from tests.bench.contenders import PEERS, installed
 from tests.bench.fake import dispatch, memory
 from tests.bench.faster import gain_line, gains
@@ -25,6 +25,7 @@ USAGE = """%(prog)s [workload ...] [--rounds N] [--own] [--save]    four to five
        %(prog)s startup       what importing the engine adds to importing torch
        %(prog)s faster        what compile=True and fused steps gain; it compiles for a minute
        %(prog)s kit [--save]  how fast the ordering kit tests
+       %(prog)s callbacks [--save]    what each callback costs a batch; three minutes
        %(prog)s draw          make docs/speed.md and docs/speed.svg anew from docs/speed.json"""
 
 
@@ -43,6 +44,11 @@ def main(arguments: list[str]) -> None:
             print(kit.table(found))
             if rest:
                 kit.save(found)
+        case ["callbacks", *rest] if rest in ([], ["--save"]):
+            costs = callbacks.measured()
+            print(callbacks.table(costs))
+            if rest:
+                callbacks.save(costs)
         case ["draw"]:
             draw(read(JSON.read_text()))
         case _:

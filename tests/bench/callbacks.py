@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from attrs import asdict, frozen
 from torch import Tensor, nn
 
 from engine import Engine
-from engine.callbacks import Progress
+from engine.callbacks import LRFinder, Progress, ShortEpochs
 from tests.bench.results import ROOT
 from tests.bench.timing import Pair, Seconds, beyond, interleave, ratios, seconds
 from tests.callbacks.every import EVERY, Make
@@ -18,6 +18,11 @@ from tests.callbacks.every import EVERY, Make
 
 JSON = ROOT / "docs" / "callbacks.json"
 BATCHES, EPOCHS = 500, 2
+# Those that end a run or an epoch early, made so that they do not.
+LASTING: Mapping[str, Make] = {
+    "ShortEpochs": lambda *_: ShortEpochs(BATCHES),
+    "LRFinder": lambda *_: LRFinder(start_lr=1e-9, end_lr=1e-3, num_it=BATCHES * EPOCHS, stop_at=None),
+}
 
 
 @frozen
@@ -93,7 +98,7 @@ def measured(rounds: int = 9) -> Costs:
             "fit with Progress": fit(data, [lambda *_: Progress(stream=nowhere)]),
         }
         against_plain, bases = interleave(stack, plain(data), rounds)
-    each = {name: fit(data, [make]) for name, make in EVERY.items()}
+    each = {name: fit(data, [make]) for name, make in {**EVERY, **LASTING}.items()}
     against_fit, _ = interleave(each, fit(data, []), rounds)
     plain_batch = 1e6 * sum(pair.mine for pair in bases) / len(bases) / (BATCHES * EPOCHS)
     return Costs(plain_batch, costs(against_plain), costs(against_fit))
