@@ -393,7 +393,7 @@ def test_two_optimizers_in_a_machine_of_ones_own_are_searched() -> None:
         ({"start_lr": 0}, "start_lr is 0, an int"),
         ({"start_lr": "1e-3"}, "start_lr is '1e-3', a str"),
         ({"start_lr": nan}, "start_lr is nan"),
-        ({"start_lr": 1.0, "end_lr": 1.0}, "start_lr is 1 and end_lr is 1.0\n  allowed:  a finite end_lr above start_lr"),
+        ({"start_lr": 1.0, "end_lr": 1.0}, "start_lr is 1 and end_lr is 1.0\n  allowed:  a finite end_lr above"),
         ({"end_lr": inf}, "end_lr is inf"),
         ({"end_lr": True}, "end_lr is True"),
         ({"num_it": 1}, "num_it is 1, an int\n  allowed:  a whole number, 2 or more"),
