@@ -32,7 +32,7 @@ def called(kind: type[Callback]) -> str:
 
     Example:
         >>> called(callbacks.Accumulate)
-        '`backward_begin` `step_begin` `accumulate?`'
+        '`backward_begin` `backward_end` `step_begin` `accumulate?`'
     """
     events = [name_of(event) for event in Event if hasattr(kind, f"on_{name_of(event)}")]
     guards = [f"{name_of(guard)}?" for guard in Guard if hasattr(kind, name_of(guard))]

@@ -186,7 +186,7 @@ def test_an_epoch_whose_validation_was_skipped_is_not_looked_at() -> None:
     engine.guard("skip_validate")(lambda run: run.epoch != 2)
     engine.fit(batches(2), batches(1), epochs=5)
 
-    assert engine._registry.arranged()[1].source.scheduler.last_epoch == 1
+    assert engine._registry.arranged()[2].source.scheduler.last_epoch == 1
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_training_in_two_parts_is_that_in_one(name: str, by: str) -> None:
     def fit(epochs: int, start: int, state: Any) -> tuple[list[float], list[float], Any]:
         engine = engine_with(SCHEDULES[name], by=by)
         engine.guard("accumulate")(lambda run: run.batch_index % 2 == 0)
-        schedule = engine._registry.arranged()[1].source
+        schedule = engine._registry.arranged()[2].source
         if state is not None:
             file = io.BytesIO()
             torch.save(state, file)
@@ -248,11 +248,11 @@ def test_a_training_in_two_parts_is_that_in_one(name: str, by: str) -> None:
 def test_a_state_taken_between_two_batches_knows_of_the_step_that_is_due() -> None:
     states: list[Any] = []
     engine = engine_with(lambda sgd: lr_scheduler.ExponentialLR(sgd, 0.5), by="batch")
-    schedule = engine._registry.arranged()[1].source
+    schedule = engine._registry.arranged()[2].source
     engine.on("batch_end", once=2, order=300)(lambda run: states.append(schedule.state_dict()))
     engine.fit(batches(3))
     other = engine_with(lambda sgd: lr_scheduler.ExponentialLR(sgd, 0.5), by="batch")
-    resumed = other._registry.arranged()[1].source
+    resumed = other._registry.arranged()[2].source
     resumed.load_state_dict(states[0])
     other.optimizer.param_groups[0]["lr"] = 0.1 / 2  # as the optimizer's own state has it, with the last step due
     rates = rates_of(other)

@@ -27,6 +27,7 @@ from engine.callbacks.reduce_on_plateau import ReduceLROnPlateau
 from engine.checkpoints import Parts, _foreign, restore
 from engine.errors import ArgumentRefused, CallbackRefused, EngineBusy
 from engine.files import FORMAT, read, write
+from engine.testing.pairs.values import leaves
 from tests.engine.tools import batches, hears, nothing_changes, same, small_engine, small_model, weights_of
 
 
@@ -255,7 +256,9 @@ def shuffled() -> DataLoader[Any]:
 
 
 def states_of(engine: Engine) -> dict[str, Any]:
-    return {type(c).__name__: c.state_dict() for c in engine.callbacks if hasattr(c, "state_dict")}
+    """What each callback remembers, as values that can be compared: tensors are their bytes."""
+    states = {type(c).__name__: c.state_dict() for c in engine.callbacks if hasattr(c, "state_dict")}
+    return dict(leaves("states", states, full=True))
 
 
 OPTIMIZERS = [
