@@ -44,7 +44,7 @@ def check_count(name: str, value: object, *, least: int = 0, may_be_none: bool =
         raise ArgumentRefused(
             f"{name} is {shown(value)}, {typed(value)}",
             allowed=f"a whole number, {least} or more",
-            instead=f"say {name}={_meant(value)}",
+            instead=f"say {name}={max(_meant(value), least)}",
         )
 
 

@@ -17,6 +17,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
+from engine.check import check_count
 from engine.counts import Counts
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
@@ -107,9 +108,8 @@ class ActivationStats(Callback):
         for layer in layers:
             if not isinstance(layer, str | nn.Module):
                 raise _refused(f"a layer is {shown(layer)}, {typed(layer)}", "modules of the model, or their names")
-        for name, value, least in (("every", every, 1), ("room", room, 2)):
-            if type(value) is not int or value < least:
-                raise _refused(f"{name} is {shown(value)}", f"a whole number, {least} or more")
+        check_count("every", every, least=1)
+        check_count("room", room, least=2)
         if isinstance(near_zero, bool) or not isinstance(near_zero, int | float) or not near_zero >= 0:
             raise _refused(f"near_zero is {shown(near_zero)}", "a number, 0 or more")
         self.layers, self.every, self.near_zero, self.room = layers, every, near_zero, room

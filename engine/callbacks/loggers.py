@@ -5,6 +5,7 @@ from numbers import Real
 
 from torch import Tensor
 
+from engine.check import check_count
 from engine.counts import Counts
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
@@ -64,12 +65,7 @@ class Log(Callback):
                 allowed="an object with open, write, flush and close; see engine.sinks.Sink",
                 instead='write Log(CSVFile("runs/history.csv"))',
             )
-        if every is not None and (type(every) is not int or every < 1):
-            raise ArgumentRefused(
-                f"every is {shown(every)}",
-                allowed="a whole number of batches, 1 or more; None for the epochs alone",
-                instead="leave it out",
-            )
+        check_count("every", every, least=1, may_be_none=True)
         self.sink, self.every = sink, every
         # How many training batches have ended, how many updates were taken, and how many of those before this run.
         self._steps, self._updates, self._before = Counts(), Counts(), 0

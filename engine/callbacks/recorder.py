@@ -11,6 +11,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from engine.callbacks import plots, tables
+from engine.check import check_count
 from engine.errors import ArgumentRefused
 from engine.hyperparameters import Hyperparameters
 from engine.listeners import Callback
@@ -65,10 +66,7 @@ class Recorder(Callback):
     order = -90
 
     def __init__(self, *, points: int = 20_000, beta: float = 0.98) -> None:
-        if type(points) is not int or points < 2:  # noqa: PLR2004  # of one point, no second one could go
-            raise ArgumentRefused(
-                f"points is {shown(points)}", allowed="a whole number, 2 or more", instead="leave it out for 20000"
-            )
+        check_count("points", points, least=2)  # of one point, no second one could go
         if not isinstance(beta, int | float) or not 0 <= beta < 1:
             raise ArgumentRefused(
                 f"beta is {shown(beta)}",
@@ -188,13 +186,14 @@ class Recorder(Callback):
             ArgumentRefused: nothing of that name was recorded.
         """
         path = f"{group}.{name}" if optimizer is None else f"{optimizer}.{group}.{name}"
-        if path not in (hypers := self.hypers):
+        self._read()
+        if path not in self._series.changes:
             raise ArgumentRefused(
                 f"no hyperparameter {shown(path)} was recorded",
-                allowed=", ".join(hypers) or "none yet: nothing was trained with an optimizer",
+                allowed=", ".join(self._series.changes) or "none yet: nothing was trained with an optimizer",
                 instead='write recorder.hyper("lr", group=0); of several optimizers with optimizer="its name", too',
             )
-        return hypers[path]
+        return self._series.values(path)
 
     @property
     def epochs(self) -> list[dict[str, Any]]:

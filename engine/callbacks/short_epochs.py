@@ -2,7 +2,7 @@
 
 from math import ceil, inf, isfinite
 
-from engine.check import length
+from engine.check import check_count, length
 from engine.errors import ArgumentRefused, LoaderRefused
 from engine.listeners import Callback
 from engine.run import Run
@@ -49,10 +49,7 @@ class ShortEpochs(Callback):
                 allowed="one of them",
                 instead="write ShortEpochs(10), or ShortEpochs(share=0.1)",
             )
-        if batches is not None and (type(batches) is not int or batches < 1):
-            raise ArgumentRefused(
-                f"batches is {shown(batches)}", allowed="a whole number, 1 or more", instead="write ShortEpochs(10)"
-            )
+        check_count("batches", batches, least=1, may_be_none=True)
         if share is not None and (type(share) not in (int, float) or not isfinite(share) or not 0 < share <= 1):
             raise ArgumentRefused(
                 f"share is {shown(share)}",

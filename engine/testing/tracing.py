@@ -90,7 +90,7 @@ class _Recorder:
             return on
 
         methods = {f"on_{name_of(event)}": method(event) for event in self.events}
-        return type("TraceRecorder", (Callback,), {**methods, "order": FIRST})()  # type: ignore[no-any-return]
+        return type("TraceRecorder", (Callback,), {**methods, "order": FIRST})()  # type: ignore[no-any-return]  # a class made here
 
     def around(self, who: str, word: Enum, call: Call) -> Call:
         """Write down each call of a method or of a guard when it has come back."""

@@ -396,7 +396,7 @@ def test_two_optimizers_in_a_machine_of_ones_own_are_searched() -> None:
         ({"start_lr": 1.0, "end_lr": 1.0}, "start_lr is 1 and end_lr is 1.0\n  allowed:  a finite end_lr above"),
         ({"end_lr": inf}, "end_lr is inf"),
         ({"end_lr": True}, "end_lr is True"),
-        ({"num_it": 1}, "num_it is 1, an int\n  allowed:  a whole number, 2 or more"),
+        ({"num_it": 1}, "num_it is 1, an int\n  allowed:  a whole number, 2 or more\n  instead:  say num_it=2"),
         ({"num_it": 10.0}, "num_it is 10.0"),
         ({"stop_at": 1}, "stop_at is 1, an int\n  allowed:  a finite number above 1"),
         ({"groups": []}, "groups is []"),
