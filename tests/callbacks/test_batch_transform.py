@@ -106,7 +106,7 @@ def test_another_pass_is_refused(on: Any) -> None:
 
 def test_what_cannot_be_called_is_refused() -> None:
     with pytest.raises(ArgumentRefused, match="function is a list"):
-        BatchTransform([noisy])  # type: ignore[arg-type]  # that is the point
+        BatchTransform([noisy])  # that is the point
 
 
 def test_the_ordering_kit_finds_nothing() -> None:

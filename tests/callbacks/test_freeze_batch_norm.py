@@ -32,7 +32,7 @@ def batches(number: int = 3) -> list[tuple[Tensor, Tensor]]:
 
 
 def norm_of(model: nn.Sequential) -> nn.BatchNorm1d:
-    return model[0][1]  # type: ignore[index,return-value]
+    return model[0][1]
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -63,7 +63,7 @@ def test_it_is_the_loop_with_eval_behind_each_train(train_affine: bool, meddles:
     engine.fit(batches(), batches(), epochs=2)
 
     assert same(mine, wanted)
-    assert torch.equal(norm_of(mine).running_var, kept["running_var"])  # type: ignore[arg-type]
+    assert torch.equal(norm_of(mine).running_var, kept["running_var"])
     assert torch.equal(norm_of(mine).weight, kept["weight"]) is not train_affine
 
 
@@ -91,7 +91,7 @@ def test_modes_and_gradients_are_put_back_however_a_run_ends(where: str, what: A
 @pytest.mark.parametrize("each", ["epoch", "batch"])
 def test_a_loop_of_ones_own_that_calls_train_unfreezes_nothing(each: str) -> None:
     model = model_of()
-    before = norm_of(model).running_mean.clone()  # type: ignore[union-attr]
+    before = norm_of(model).running_mean.clone()
     optimizer = sgd(model)
     with Engine(model, nn.MSELoss(), optimizer, [FreezeBatchNorm()]).start(epochs=2) as run:
         for _ in run.each_epoch():
@@ -107,7 +107,7 @@ def test_a_loop_of_ones_own_that_calls_train_unfreezes_nothing(each: str) -> Non
                 run.report(Trigger.WEIGHTS_MOVED)
 
     assert run.updates == 6
-    assert torch.equal(norm_of(model).running_mean, before)  # type: ignore[arg-type]
+    assert torch.equal(norm_of(model).running_mean, before)
     assert not norm_of(model)._forward_pre_hooks
 
 
@@ -130,11 +130,11 @@ def test_a_model_that_was_compiled_and_trained_before_keeps_its_statistics() -> 
 def test_a_second_training_freezes_anew() -> None:
     model = model_of()
     engine = Engine(model, nn.MSELoss(), sgd(model), [FreezeBatchNorm()])
-    before = norm_of(model).running_mean.clone()  # type: ignore[union-attr]
+    before = norm_of(model).running_mean.clone()
     engine.fit(batches())
     engine.fit(batches(), epochs=3, start_epoch=2)
 
-    assert torch.equal(norm_of(model).running_mean, before)  # type: ignore[arg-type]
+    assert torch.equal(norm_of(model).running_mean, before)
 
 
 def test_weights_that_somebody_unfreezes_are_frozen_again_by_the_next_epoch() -> None:
@@ -152,7 +152,7 @@ def test_weights_that_somebody_unfreezes_are_frozen_again_by_the_next_epoch() ->
 
 def test_a_mode_that_is_no_bool_is_refused() -> None:
     with pytest.raises(ArgumentRefused, match=r"train_affine is 'no', a str\n  allowed:  True, False"):
-        FreezeBatchNorm(train_affine="no")  # type: ignore[arg-type]
+        FreezeBatchNorm(train_affine="no")
 
 
 def factory() -> tuple[Engine, dict[str, Any]]:

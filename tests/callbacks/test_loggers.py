@@ -388,7 +388,7 @@ class Tracker(ModuleType):
         super().__init__(name)
         self.rows: list[Any] = []
         self.run: Any = SimpleNamespace(log=lambda values, step: self.rows.append((step, values)))
-        self.__spec__ = SimpleNamespace()  # type: ignore[assignment]  # it is there: that is all that is asked
+        self.__spec__ = SimpleNamespace()  # it is there: that is all that is asked
 
     def active_run(self) -> Any:
         return self.run and SimpleNamespace(info=SimpleNamespace(run_id="r1"))

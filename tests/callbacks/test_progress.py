@@ -255,7 +255,7 @@ class TerminalInteractiveShell:
 
 def notebook(monkeypatch: pytest.MonkeyPatch, shell: Any) -> Cell:
     kernel, cell = types.ModuleType("IPython"), Cell()
-    kernel.get_ipython = lambda: shell  # type: ignore[attr-defined]  # that is what it is for
+    kernel.get_ipython = lambda: shell  # that is what it is for
     monkeypatch.setitem(sys.modules, "IPython", kernel)
     monkeypatch.setattr(sys, "stdout", cell)
     return cell

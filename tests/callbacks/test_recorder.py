@@ -381,7 +381,7 @@ def test_a_captured_training_is_recorded_with_its_rate_as_a_tensor() -> None:
 class Elsewhere(Tensor):
     """A tensor that seems to lie on another device than the CPU."""
 
-    is_cpu = False  # type: ignore[assignment]
+    is_cpu = False
 
 
 def test_a_rate_that_is_a_tensor_on_a_device_is_copied_there_and_not_read() -> None:

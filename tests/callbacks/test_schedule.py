@@ -359,7 +359,7 @@ class HostReads(TorchDispatchMode):
 def test_a_tensor_is_filled_in_place_and_never_read() -> None:
     def adam(parameters: Any, lr: float) -> torch.optim.Optimizer:
         betas = (torch.tensor(0.9), torch.tensor(0.999))
-        return torch.optim.Adam(parameters, lr=torch.tensor(lr), betas=betas, foreach=False)  # type: ignore[arg-type]
+        return torch.optim.Adam(parameters, lr=torch.tensor(lr), betas=betas, foreach=False)
 
     counts = []
     for callbacks in ([], [one_cycle(0.5)]):

@@ -100,7 +100,7 @@ def test_a_training_is_that_of_a_plain_loop_bit_for_bit(name: str, by: Any, plan
 
 def _quietly(schedule: lr_scheduler.LRScheduler) -> None:
     """Step, before the optimizer has, perhaps."""
-    schedule.optimizer._opt_called = True  # type: ignore[attr-defined]
+    schedule.optimizer._opt_called = True
     schedule.step()
 
 
@@ -176,7 +176,7 @@ def test_a_plateau_is_seen_as_a_plain_loop_sees_it(values: list[float]) -> None:
     sgd, plain_rates = optimizer_of(nn.Linear(1, 1)), []
     schedule = plateau(sgd)
     for value in values:
-        schedule.step(value)  # type: ignore[arg-type]  # a metric
+        schedule.step(value)  # a metric
         plain_rates.append(sgd.param_groups[0]["lr"])
     assert rates == plain_rates
 

@@ -31,7 +31,7 @@ def batches(number: int = 5) -> list[tuple[Tensor, Tensor]]:
 
 def groups_of(model: nn.Module, lr: Any) -> list[dict[str, Any]]:
     """Two groups, the second with a tenth of the first one's lr."""
-    first, second = list(model[0].parameters()), list(model[1:].parameters())  # type: ignore[index]
+    first, second = list(model[0].parameters()), list(model[1:].parameters())
     return [{"params": first, "lr": lr}, {"params": second, "lr": lr / 10}]
 
 
@@ -68,7 +68,7 @@ def test_adam_with_it_is_adamw_bit_for_bit(lr: Any, foreach: bool, rate: float, 
 def test_sgd_with_it_is_the_loop_by_hand_and_what_has_no_gradient_does_not_decay() -> None:
     mine, wanted = model_of(), model_of()
     for model in (mine, wanted):
-        model[0].bias.requires_grad_(False)  # type: ignore[index]
+        model[0].bias.requires_grad_(False)
     by_hand = torch.optim.SGD(groups_of(wanted, 0.1), momentum=0.9)
     for inputs, targets in batches() * 2:
         by_hand.zero_grad()
@@ -83,7 +83,7 @@ def test_sgd_with_it_is_the_loop_by_hand_and_what_has_no_gradient_does_not_decay
     )
 
     assert same(mine, wanted)
-    assert torch.equal(mine[0].bias, model_of()[0].bias)  # type: ignore[index]
+    assert torch.equal(mine[0].bias, model_of()[0].bias)
 
 
 def test_only_what_was_chosen_decays_as_in_groups_of_adamw() -> None:

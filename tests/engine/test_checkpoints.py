@@ -62,12 +62,12 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tensors of a few numbers
-    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002  # the generator that everybody shares
     yield
     torch.set_num_threads(threads)
     torch.set_rng_state(kept[0])
     random.setstate(kept[1])
-    np.random.set_state(kept[2])  # noqa: NPY002
+    np.random.set_state(kept[2])  # noqa: NPY002  # the generator that everybody shares
 
 
 # -- a file -----------------------------------------------------------------------------------------------------------
@@ -295,10 +295,10 @@ def test_random_numbers_go_on_where_they_stood(tmp_path: Path) -> None:
     path = saved(tmp_path)
     small_engine(Checkpoint(tmp_path)).load(path)
     drawn = torch.rand(3), random.random(), np.random.random()  # noqa: NPY002, S311  # the shared ones are meant
-    torch.manual_seed(0), random.seed(0), np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0), random.seed(0), np.random.seed(0)  # noqa: NPY002  # the generator that everybody shares
     small_engine(Checkpoint(tmp_path)).load(path)
     assert torch.equal(torch.rand(3), drawn[0])
-    assert (random.random(), np.random.random()) == drawn[1:]  # noqa: NPY002, S311
+    assert (random.random(), np.random.random()) == drawn[1:]  # noqa: NPY002, S311  # as above
 
 
 def several() -> Engine:

@@ -151,9 +151,9 @@ def test_nothing_changes_and_nobody_is_called() -> None:
         first = engine.summary()
         assert str(first) == str(engine.summary())
     with pytest.raises(FrozenInstanceError):
-        first.parameters = 0  # type: ignore[misc]  # that is what is refused
+        first.parameters = 0  # that is what is refused
     with pytest.raises(TypeError):
-        first.optimizers[0].groups[0].settings["lr"] = 1  # type: ignore[index]  # so is this
+        first.optimizers[0].groups[0].settings["lr"] = 1  # so is this
 
 
 def test_an_engine_that_only_predicts_has_no_optimizer_and_a_model_may_have_no_parameter() -> None:

@@ -56,7 +56,7 @@ class PlainLoop:
         self.lines.append(("does", what))
 
     def asks(self, guard: str) -> bool:
-        answer = self.replies(None, {})  # type: ignore[arg-type]  # answers go by number here
+        answer = self.replies(None, {})  # answers go by number here
         self.lines.append(("asks", guard, answer))
         return answer
 

@@ -115,7 +115,7 @@ def test_two_runs_share_one_even_when_one_asks_inside_the_other() -> None:
 
 def test_a_truthy_answer_is_a_yes_as_everywhere_else() -> None:
     # pytransitions alone compares with True, so that 2 would be a no.
-    assert Checked(TRAINING).choose(State.BATCH, None, lambda _: 2).guard is Guard.SKIP_BATCH  # type: ignore[arg-type,return-value]  # on purpose
+    assert Checked(TRAINING).choose(State.BATCH, None, lambda _: 2).guard is Guard.SKIP_BATCH  # on purpose
 
 
 class Mine(Enum):

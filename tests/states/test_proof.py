@@ -86,7 +86,7 @@ BROKEN: Mapping[str, tuple[Rule, Draft]] = {
     "an event that is a string": (
         Rule.UNKNOWN_WORD,
         GOOD.plus(Row(S.FETCH, T.UPDATES_SPENT, None, S.EPOCH, ("stop",))),
-    ),  # type: ignore[arg-type]  # on purpose
+    ),  # on purpose
     "a guard where a trigger stands": (Rule.UNKNOWN_WORD, GOOD.plus(Row(S.FETCH, G.SKIP_STEP, None, S.EPOCH))),
     "a count of what never happens": (
         Rule.UNKNOWN_WORD,

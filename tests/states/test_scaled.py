@@ -48,7 +48,7 @@ class ScaledLoop(PlainLoop):
     def steps(self, state: str) -> None:
         if not self.asks("skip_step"):
             self.does("unscale")
-            if self.replies(None, {}):  # type: ignore[arg-type]  # as in PlainLoop
+            if self.replies(None, {}):  # as in PlainLoop
                 self.overflows += 1
                 self.hears("overflow", {"step": "unscale", "flush": "descale"}[state])
             else:
@@ -59,7 +59,7 @@ class ScaledLoop(PlainLoop):
 
 def overflowing(replies: Replies) -> dict[Enum, object]:
     def report(counters: object) -> Trigger:
-        return Trigger.OVERFLOWED if replies(None, {}) else Trigger.GRADS_UNSCALED  # type: ignore[arg-type]  # as above
+        return Trigger.OVERFLOWED if replies(None, {}) else Trigger.GRADS_UNSCALED  # as above
 
     return dict.fromkeys(UNSCALING, report)
 
@@ -91,7 +91,7 @@ def test_every_run_does_asks_and_hears_what_a_loop_written_by_hand_does(plan: Pl
 
 def test_a_walk_overflows_only_where_it_is_told_to() -> None:
     def last(counters: object) -> Trigger:
-        return Trigger.OVERFLOWED if counters[Counter.BATCH_INDEX] == 1 else Trigger.GRADS_UNSCALED  # type: ignore[index]
+        return Trigger.OVERFLOWED if counters[Counter.BATCH_INDEX] == 1 else Trigger.GRADS_UNSCALED
 
     usual = list(walk(MACHINE, Plan(batches=3)))
     assert (usual[-1].counters[Counter.UPDATES], usual[-1].counters[Counter.OVERFLOWS]) == (3, 0)

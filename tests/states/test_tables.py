@@ -191,7 +191,7 @@ def test_a_run_may_die_wherever_it_has_begun_and_its_listeners_hear_the_outermos
     assert {row.group for row in deaths} == {(state, trigger) for state in mortal for trigger in ways}
     for row in deaths:
         assert (row.dest, row.guard, row.events) == (
-            ways[row.trigger],  # type: ignore[index]  # deaths have triggers
+            ways[row.trigger],  # deaths have triggers
             None,
             (Event.EXCEPTION, built_in.order.outermost),
         )

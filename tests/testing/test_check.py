@@ -109,7 +109,7 @@ def test_a_fault_is_told_with_its_plan_its_trace_and_a_program() -> None:
 def test_the_program_shows_the_fault_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     factory = named(subject(Counts, Stale, valid=False), "stale")
     module = type(sys)("stale")
-    module.factory = factory  # type: ignore[attr-defined]  # it stands in for a file
+    module.factory = factory  # it stands in for a file
     monkeypatch.setitem(sys.modules, "stale", module)
     _, _, program = found(factory, "callbacks")[0].partition("to see it again:\n")
     with pytest.raises(OrderBroken, match="Stale raises AttributeError"):
