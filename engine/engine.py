@@ -685,8 +685,8 @@ class Engine:
         It has a `last_run` and a history of its own.  What is compiled is compiled once for both.
         """
         precision = self.precision if self.scaler is None else self.scaler  # the very one: its scale is found already
-        where_it_is = None  # the model is not moved
-        trial = evolve(self, callbacks=(), metrics=None, recorder=None, precision=precision, device=where_it_is)
+        # Without a device: the model stays where it is.
+        trial = evolve(self, callbacks=(), metrics=None, recorder=None, precision=precision, device=None)
         # Of its own kind, and the same engine to these.
         trial._compiled, trial._cuda, trial._timings = self._compiled, self._cuda, self._timings  # noqa: SLF001
         for listener in self._registry.listeners:  # with their filters and names

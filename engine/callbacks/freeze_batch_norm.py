@@ -20,9 +20,8 @@ class FreezeBatchNorm(Callback):
     """Keep all batch norms in evaluation mode while the model trains: they use their running statistics, and keep them.
 
     Each is looked at just before it runs, so whoever calls `model.train()` in the middle, as a loop of one's own does,
-    does not unfreeze them.  The
-    engine puts each module's mode back after the run.  Sync batch norms are among them; instance, layer and group norms
-    keep no batch statistics, and are not.
+    does not unfreeze them.  The engine puts each module's mode back after the run.  Sync batch norms are among them;
+    instance, layer and group norms keep no batch statistics, and are not.
 
     Args:
         train_affine: Whether their weights and biases learn.  If not, they require no gradient during the run.

@@ -22,7 +22,7 @@ BETA = 0.98
 
 
 @define(eq=False)
-class Curve:
+class Points:
     """The points of a search so far."""
 
     rates: list[float] = field(factory=list)
@@ -59,7 +59,7 @@ class LRFinder(Callback):
     Args:
         start_lr: The first rate, above 0.
         end_lr: The last rate.
-        num_it: How many rates, 2 or more; the loader is begun anew as often as needed.
+        num_it: How many rates, 2 or more.  In a `fit`, let `epochs` be enough for as many batches.
         stop_at: How many times the best smoothed loss is too much, above 1; `None` goes on until a loss is not finite.
         groups: The number of the optimizer's group whose rate is written, or several, of several optimizers one after
             the other; `None` for all.  The rates of the groups keep their ratios, and the largest goes through the
@@ -106,7 +106,7 @@ class LRFinder(Callback):
         self.start_lr, self.end_lr, self.num_it, self.stop_at = start_lr, end_lr, num_it, stop_at
         self.groups = group_numbers(groups)
         # The curve so far, how many batches have ended, the rate of the batch in hand, and why it is over, if it is.
-        self._curve, self._tried, self._rate, self._over = Curve(), 0, start_lr, ""
+        self._curve, self._tried, self._rate, self._over = Points(), 0, start_lr, ""
         # The groups with their rates from before and their ratios to the largest; the loss of the batch before.
         self._swept: list[tuple[Place, float, float]] = []
         self._stale: ref[Tensor] | None = None
@@ -139,7 +139,7 @@ class LRFinder(Callback):
                 allowed="an engine with an optimizer, or several",
                 instead="write Engine(model, loss_fn, optimizer)",
             )
-        self._curve, self._tried, self._over = Curve(), 0, ""
+        self._curve, self._tried, self._over = Points(), 0, ""
         groups = run.optimizer.param_groups
         places = self._places(groups)
         # A tensor is written into, so its number is kept; reading it waits for the device, once.
