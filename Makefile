@@ -42,7 +42,8 @@ bench: $(if $(wildcard .venv-peers/ready),.venv-peers,.venv)/ready
 hunt: .venv/ready
 	$(BIN)/python -m tests.hunt --save
 	MUTANTS=300 $(BIN)/pytest -n auto tests/testing/test_replay.py
-	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n auto tests/states tests/testing/test_stateful.py tests/testing/test_strategies.py
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n auto tests/states tests/testing/test_stateful.py tests/testing/test_strategies.py \
+		tests/callbacks/test_stacks.py
 
 docs: .venv/ready
 	$(BIN)/python -m tests.docs

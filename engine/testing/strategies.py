@@ -210,7 +210,9 @@ def _check_maker(make: object) -> None:
         )
     try:
         inspect.signature(make).bind()  # type: ignore[arg-type]  # refused here if it cannot be called
-    except (TypeError, ValueError):
+    except ValueError:  # written in C, and says nothing of its arguments
+        return
+    except TypeError:
         named = make.__name__ if inspect.isclass(make) else "callback"
         call = f"lambda: {named}(...)" if inspect.isclass(make) else f"lambda: {type(make).__name__}(...)"
         raise ArgumentRefused(

@@ -105,3 +105,9 @@ def engine_of(makes: Sequence[Make], folder: Path, **parts: Any) -> Engine:
         (folder / str(number)).mkdir(parents=True)
         engine.add(make(folder / str(number), sgd))
     return engine
+
+
+def written(made: Engine) -> list[tuple[int, str]]:
+    """The hyperparameters that its callbacks write."""
+    groups = made.optimizer.param_groups
+    return [pair for callback in made.callbacks for pair in getattr(callback, "writes", lambda _: ())(groups)]

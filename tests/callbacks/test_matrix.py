@@ -12,7 +12,7 @@ from engine import Callback, Engine, Outcome, Run
 from engine.errors import CallbackRefused
 from engine.testing.left.leaks import left_behind
 from engine.testing.left.stock import take_stock
-from tests.callbacks.every import EVERY, engine_of, pictures
+from tests.callbacks.every import EVERY, engine_of, pictures, written
 
 
 class Oops(Exception):
@@ -51,12 +51,6 @@ def trained(made: Engine, caught: tuple[Any, ...]) -> Run:
 
 def validates(callback: object) -> bool:
     return not hasattr(callback, "skip_validate")
-
-
-def written(made: Engine) -> list[tuple[int, str]]:
-    """The hyperparameters that its callbacks write."""
-    groups = made.optimizer.param_groups
-    return [pair for callback in made.callbacks for pair in getattr(callback, "writes", lambda _: ())(groups)]
 
 
 def test_every_callback_that_is_public_is_tested_here(tmp_path: Path) -> None:

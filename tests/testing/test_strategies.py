@@ -1,6 +1,7 @@
 """Do the strategies draw all that was asked for and nothing else, and shrink to what a person would have chosen?"""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import find, given, settings
@@ -138,6 +139,11 @@ def test_all_guards_subsets_permutations_and_duplicates_come() -> None:
     assert {(), (Log,), (Save,), (Stop,)} <= drawn
     assert len({stack for stack in drawn if len(stack) == len({*stack}) == 3}) == 6
     assert any(len(stack) > len({*stack}) for stack in drawn)
+
+
+def test_a_maker_that_says_nothing_of_its_arguments_is_called() -> None:
+    make = partial({"log": Log}.__getitem__, "log")
+    assert [one() for one in find(stacks(make), bool, settings=HARD)] == [Log]
 
 
 @given(stacks(*MAKERS, min_size=1, max_size=2, duplicates=False))
