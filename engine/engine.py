@@ -362,6 +362,21 @@ class Engine:
             EngineBusy: a run goes on.
 
         Whatever is raised, nothing is changed.
+
+        Example:
+            >>> import tempfile
+            >>> from engine.callbacks import Checkpoint
+            >>> def made(folder):
+            ...     model = torch.nn.Linear(2, 1)
+            ...     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+            ...     return Engine(model, torch.nn.MSELoss(), sgd, callbacks=[Checkpoint(folder)])
+            >>> batches = [(torch.ones(4, 2), torch.zeros(4, 1))]
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     run = made(folder).fit(batches, epochs=1)
+            ...     engine = made(folder)
+            ...     run = engine.fit(batches, epochs=2, start_epoch=engine.load(f"{folder}/last.pt"))
+            >>> [record["epoch"] for record in engine.recorder.epochs]
+            [0, 1]
         """
         self._turns.refuse_second("load was called")
         callbacks = {listener.name: listener.source for listener in self._registry.arranged()}

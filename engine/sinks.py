@@ -18,7 +18,24 @@ from states.errors import shown, typed
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where numbers go.  `Log` calls `open` first and `close` last, `close` also where `open` has failed."""
+    """Where numbers go.  `Log` calls `open` first and `close` last, `close` also where `open` has failed.
+
+    Example:
+        >>> import torch
+        >>> from engine import Engine
+        >>> from engine.callbacks import Log
+        >>> class Print:
+        ...     def open(self, epoch, step): ...
+        ...     def write(self, step, values): print(step, sorted(values))
+        ...     def flush(self): ...
+        ...     def close(self): ...
+        >>> model = torch.nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks=[Log(Print())])
+        >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 3, epochs=2)
+        3 ['epoch', 'train_loss', 'updates']
+        6 ['epoch', 'train_loss', 'updates']
+    """
 
     def open(self, epoch: int, step: int) -> None:
         """Begin, before the first batch.

@@ -21,6 +21,19 @@ class TensorBoard:
 
     Raises:
         ArgumentRefused: *folder* is no path, tensorboard is not installed, or another `Log` writes there.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from engine import Engine
+        >>> from engine.callbacks import Log, TensorBoard
+        >>> from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        >>> model = torch.nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks=[Log(TensorBoard(folder))])
+        ...     run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 3, epochs=2)
+        ...     [event.step for event in EventAccumulator(folder).Reload().Scalars("train_loss")]
+        [3, 6]
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -64,15 +77,28 @@ class TensorBoard:
 class WandB:
     """The numbers in the run of Weights & Biases that is active when a training begins: `wandb.init(...)` made it.
 
-    It is not finished here, but where it was begun: `with wandb.init(...): engine.fit(...)`.
+    It is not finished here, but where it was begun.  Each row has a number `step`, how many batches were trained, over
+    which the others are drawn.  The library's own steps only count rows: it drops what goes back in those, as a second
+    training would.
 
     Raises:
         ArgumentRefused: wandb is not installed; when a training begins, no run is active.
+
+    Example:
+        >>> import torch, wandb
+        >>> from engine import Engine
+        >>> from engine.callbacks import Log, WandB
+        >>> model = torch.nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks=[Log(WandB())])
+        >>> with wandb.init(project="first", mode="offline"):
+        ...     run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 3, epochs=2)
     """
 
     def __init__(self) -> None:
         _need("wandb", "WandB", "wandb")
         self._run: Any = None
+        self._drawn: set[str] = set()  # the names that are drawn over `step`
 
     def open(self, epoch: int, step: int) -> None:
         """Find the active run."""
@@ -83,23 +109,36 @@ class WandB:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Log a row."""
-        self._run.log(dict(values), step=step)
+        for name in values.keys() - self._drawn:
+            self._run.define_metric(name, step_metric="step")
+        self._drawn |= values.keys()
+        self._run.log({"step": step, **values})
 
     def flush(self) -> None:
         """It sends what it has by itself."""
 
     def close(self) -> None:
         """Let go of the run."""
-        self._run = None
+        self._run, self._drawn = None, set()
 
 
 class MLflow:
     """The numbers in the run of MLflow that is active when a training begins: `mlflow.start_run()` made it.
 
-    It is not ended here, but where it was begun: `with mlflow.start_run(): engine.fit(...)`.
+    It is not ended here, but where it was begun.
 
     Raises:
         ArgumentRefused: mlflow is not installed; when a training begins, no run is active.
+
+    Example:
+        >>> import mlflow, torch
+        >>> from engine import Engine
+        >>> from engine.callbacks import Log, MLflow
+        >>> model = torch.nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks=[Log(MLflow())])
+        >>> with mlflow.start_run():
+        ...     run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 3, epochs=2)
     """
 
     def __init__(self) -> None:

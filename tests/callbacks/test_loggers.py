@@ -1,12 +1,13 @@
 """Do all numbers get to where they are kept, once, however a training ends and however often it goes on?"""
 
 import csv
+import doctest
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer as naming
 
+import engine.trackers
 from engine import Engine, Run
 from engine.callbacks import CSVFile, JSONLines, Log, MLflow, Sink, TensorBoard, WandB
 from engine.errors import ArgumentRefused
@@ -382,13 +384,29 @@ def test_tensorboard_reads_the_same_numbers_back(tmp_path: Path, monkeypatch: py
 
 
 class Tracker(ModuleType):
-    """A stand-in for wandb and mlflow."""
+    """A stand-in for wandb and mlflow, in which a run is active."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.rows: list[Any] = []
-        self.run: Any = SimpleNamespace(log=lambda values, step: self.rows.append((step, values)))
+        self.over: dict[str, str] = {}
+        self.run: Any = SimpleNamespace(log=self._log, define_metric=self._define)
         self.__spec__ = SimpleNamespace()  # it is there: that is all that is asked
+
+    def _define(self, name: str, step_metric: str) -> None:
+        assert name not in self.over
+        self.over[name] = step_metric
+
+    def _log(self, values: dict[str, float]) -> None:
+        row = {name: value for name, value in values.items() if name != "step"}
+        assert {self.over[name] for name in row} == {"step"}
+        self.rows.append((values["step"], row))
+
+    def init(self, **settings: str) -> Any:
+        return nullcontext(settings)
+
+    def start_run(self) -> Any:
+        return nullcontext()
 
     def active_run(self) -> Any:
         return self.run and SimpleNamespace(info=SimpleNamespace(run_id="r1"))
@@ -411,6 +429,15 @@ def test_a_tracker_gets_each_row_in_the_run_that_is_active_and_is_refused_withou
     tracker.run = None
     with refuses(ArgumentRefused, "no run of ", "engine.fit(...)"):
         small_engine(Log(sink())).fit(batches(1))
+
+
+def test_the_examples_of_the_trackers_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    trackers = [Tracker("wandb"), Tracker("mlflow")]
+    for tracker in trackers:
+        monkeypatch.setitem(sys.modules, tracker.__name__, tracker)
+    failed, tried = doctest.testmod(engine.trackers)
+    assert (failed, tried > 0) == (0, True)
+    assert [len(tracker.rows) for tracker in trackers] == [2, 2]
 
 
 @pytest.mark.parametrize(
