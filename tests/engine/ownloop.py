@@ -66,7 +66,8 @@ def epoch(engine: Engine, run: OpenRun, train: list) -> None:
 def batch(engine: Engine, run: OpenRun, inputs: object, targets: object) -> None:
     """What a plain script does with a batch, and what it says of it."""
     output = engine.model(inputs)
-    run.report(Trigger.OUTPUT_READY, output=output)
+    if run.report(Trigger.OUTPUT_READY, output=output) is not State.LOSS:
+        return  # it was stopped in a state in between
     loss = engine.loss_fn(output, targets)
     if run.report(Trigger.LOSS_READY, loss=loss) is not State.BACKWARD:
         return
