@@ -10,9 +10,9 @@ from torch import Tensor, nn, optim
 
 from engine.batches import fetch
 from engine.errors import ArgumentRefused, CallbackRefused, LossRefused
-from engine.listeners import check_signature
 from engine.run import Do, Run, gradients, release
 from engine.several import Optimizers
+from engine.signatures import check_signature
 from states import Counter, Machine, State, Trigger
 from states.errors import shown, typed
 
@@ -299,6 +299,6 @@ def loss_refused(run: Run, problem: str) -> LossRefused:
     if problem == _NO_GRAPH and not torch.is_grad_enabled():
         instead = "call fit outside of torch.no_grad() and torch.inference_mode(): gradients are switched off"
     elif not any(parameter.requires_grad for parameter in run.model.parameters()):
-        instead = "let a parameter of the model require a gradient: none does"
+        instead = "let a parameter of the model require a gradient: none does; what Freeze holds does not"
     allowed = "a tensor of one element that depends on the weights"
     return LossRefused(f"the loss is {problem} in {run.where}", allowed=allowed, instead=instead)

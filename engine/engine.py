@@ -55,6 +55,7 @@ from engine.listeners import (
     who_hears,
 )
 from engine.loop import source
+from engine.measured import check_monitors
 from engine.meter import MetricFunction, MetricObject
 from engine.metrics import Metrics, Records
 from engine.openrun import OpenRun
@@ -236,6 +237,9 @@ class Engine:
             check_loader("valid_loader", valid_loader)
         check_validation(self.machine, self.actions, who_answers(self._registry.arranged()), valid_loader)
         self._check_training(max_updates, computes=True, validates=valid_loader is not None)
+        check_monitors(
+            self._registry.arranged(), self.metrics, validates=valid_loader is not None, alone=not self.actions
+        )
         if self.capture:
             check_capturing(self._precision)
             self._cuda.check(self._device_now(), "capture")
@@ -294,6 +298,7 @@ class Engine:
             if loader is not None:
                 check_loader(name, loader)
         self._check_training(max_updates, computes=train_loader is not None, validates=valid_loader is not None)
+        check_monitors(self._registry.arranged(), self.metrics, validates=True, alone=False)
         check_mine(self.machine, mine)
         check_mine_closure(self.optimizer, mine)
         if self.capture:

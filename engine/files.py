@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine.errors import ArgumentRefused
 from states.errors import shown, typed
@@ -73,10 +74,24 @@ def read(path: str | PathLike[str]) -> dict[str, Any]:
             raise _no_checkpoint(path, f"is damaged, or no checkpoint: {typed(error)}") from error
     if damaged is not None:
         raise _no_checkpoint(path, f"is damaged: the checksum of {damaged} is another one")
+    if isinstance(content, dict) and "format" not in content:
+        raise _of_others(path, content)
     given = content.get("format") if isinstance(content, dict) else None
     if given != FORMAT:
         raise _no_checkpoint(path, f"has the format {shown(given)}, and this version reads {FORMAT}")
     return content  # type: ignore[no-any-return]  # a dict, as its format says
+
+
+def _of_others(path: str | PathLike[str], content: Mapping[Any, object]) -> ArgumentRefused:
+    """The error for what was saved by others than `Checkpoint`: mostly the weights of a model, alone or with more."""
+    weights = bool(content) and all(isinstance(value, Tensor) for value in content.values())
+    held = "the weights of a model alone, its state_dict()" if weights else f"a dict with {shown([*content])}"
+    which = "" if weights else "[...]"
+    return ArgumentRefused(
+        f"{os.fspath(path)} is no checkpoint: it has {held}",
+        allowed="a file that Checkpoint has written, with all that a training needs to go on",
+        instead=f'for the weights alone: model.load_state_dict(torch.load(path, map_location="cpu"){which})',
+    )
 
 
 def _no_checkpoint(path: str | PathLike[str], why: str) -> ArgumentRefused:

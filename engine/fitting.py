@@ -9,9 +9,9 @@ from torch import nn, optim
 from engine.actions import LOOKS_AT, Action
 from engine.closure import needs_closure
 from engine.errors import ArgumentRefused, CallbackRefused, hint
-from engine.listeners import check_signature
 from engine.run import Do
 from engine.several import Optimizers
+from engine.signatures import check_signature
 from states import Guard, Machine, State, Trigger
 from states.errors import shown, typed
 from states.names import name_of

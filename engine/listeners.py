@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from engine.errors import CallbackRefused
 from engine.run import Run
+from engine.signatures import called, check_signature, named, other_arguments
 from engine.vocabulary import Vocabulary
 from states.errors import shown, typed
 from states.names import name_of
@@ -18,8 +19,6 @@ from states.names import name_of
 Hear = Callable[[Run], object]
 Answer = Callable[[Run], bool]
 
-# What the usual method of a callback takes.
-SELF_AND_RUN = 2
 # What a callback has to be.
 CALLBACK = "an object with methods on_<event>(run), or <guard>(run) -> bool"
 
@@ -36,6 +35,9 @@ class Callback:
         uses_random: Whether it draws random numbers of torch, Python or NumPy; tests name who does so unsaid.
         in_trials: Whether it takes part in a trial, such as `engine.lr_find`, which trains and then undoes it: say so
             of what shapes a step (clipping, mixing of batches), and not of what writes files, schedules or stops.
+        monitors: The metric that it looks at when an epoch ends, by its name in `run.metrics`: one that cannot come is
+            refused when a training starts.
+        measures: The names of the numbers that it puts into `run.metrics` itself.
 
     What must survive a restart is what its `state_dict()` gives and its `load_state_dict(state)` takes, as in torch; a
     checkpoint keeps it, and a trial puts it back.  One that writes hyperparameters of the optimizer says which, in a
@@ -53,6 +55,8 @@ class Callback:
     runs_after: tuple[type, ...] = ()
     uses_random: bool = False
     in_trials: bool = False
+    monitors: str | None = None
+    measures: tuple[str, ...] = ()
 
 
 @frozen
@@ -115,7 +119,7 @@ def listen(callback: object, vocabulary: Vocabulary, taken: Collection[str]) -> 
         raise CallbackRefused(
             f"the callback {callback.__name__} is a class",
             allowed="an instance of it",
-            instead=f"write {callback.__name__}() with its arguments",
+            instead=f"write {called(callback)}",
         )
     hears, answers = {}, {}
     for attribute in dir(callback):
@@ -140,12 +144,18 @@ def _is_method(callback: object, attribute: str) -> bool:
 def _idle(callback: object) -> CallbackRefused:
     """The error for what hears nothing and answers nothing; some are met often."""
     if inspect.isroutine(callback) or isinstance(callback, partial):
-        name = _name(callback)
+        name = named(callback)
+        if _makes(callback):
+            return CallbackRefused(
+                f"the callback {name} is a function that was not called",
+                allowed=f"what it returns, if that is {CALLBACK}",
+                instead=f"call it: {called(callback)}",
+            )
         return CallbackRefused(
             f"the callback {name} is a function, and does not say what it hears or answers",
             allowed=CALLBACK,
             instead=f'write @engine.on("epoch_end") above it, or engine.on("epoch_end")({name}); '
-            '@engine.guard("skip_step") if it answers',
+            f'@engine.guard("skip_step") if it answers; {name}(...) if it makes a callback',
         )
     if isinstance(callback, (list, tuple, set, frozenset)):
         return CallbackRefused(
@@ -160,17 +170,23 @@ def _idle(callback: object) -> CallbackRefused:
     )
 
 
+def _makes(function: Callable[..., object]) -> bool:
+    """Whether a function can only make a callback: one of our own does, or it is none that takes a run alone."""
+    ours = inspect.isfunction(function) and function.__module__.startswith("engine.callbacks.")
+    return (ours and "." not in function.__qualname__) or bool(other_arguments(function))
+
+
 def hearing(function: Hear, event: Enum, which: Filter, order: int, taken: Collection[str]) -> Listener:
     """A plain function that hears one event."""
     _check_given(function, f"on({name_of(event)!r})")
-    name = _unique(_name(function), taken)
+    name = _unique(named(function), taken)
     return Listener(name, function, {event: function}, {}, which, *_placed(name, order, ()))
 
 
 def answering(function: Answer, guard: Enum, order: int, taken: Collection[str]) -> Listener:
     """A plain function that answers one guard."""
     _check_given(function, f"guard({name_of(guard)!r})")
-    name = _unique(_name(function), taken)
+    name = _unique(named(function), taken)
     return Listener(name, function, {}, {guard: function}, Filter(), *_placed(name, order, ()))
 
 
@@ -200,51 +216,10 @@ def _method(callback: object, attribute: str) -> Callable[[Run], Any]:
 
 def _check_given(function: object, where: str) -> None:
     """Refuse a function that cannot be called as `function(run)`, and name it and where it was given."""
-    name = _name(function) if callable(function) else shown(function)
+    name = named(function) if callable(function) else shown(function)
     check_signature(
         function, f"{name}, given to {where},", f"write def {name if name.isidentifier() else 'function'}(run)"
     )
-
-
-def check_signature(function: object, where: str, instead: str = "write def function(run)") -> None:
-    """Refuse what cannot be called as `function(run)`, or would do nothing then."""
-    if wrong := _wrong(function):
-        raise CallbackRefused(
-            f"{where} {wrong}",
-            allowed="a plain function or method that takes one argument, the run",
-            instead=instead,
-        )
-
-
-def _wrong(function: object) -> str:
-    """Why a call with a run alone would not do the work of a function; nothing, if it would."""
-    if inspect.ismethod(function) and _takes_self_and_run(function.__func__):
-        return ""
-    if not callable(function):
-        return f"cannot be called with a run alone: it is {typed(function)}"
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C do not tell theirs
-        return ""
-    try:
-        signature.bind(None)
-    except TypeError:
-        return f"cannot be called with a run alone: it takes {signature}"
-    return _waits(function) or _waits(getattr(function, "__call__", None))  # noqa: B004  # an async __call__
-
-
-def _takes_self_and_run(function: object) -> bool:
-    """Whether this is the usual case, told by its code: making a signature costs twenty times as much."""
-    code = function.__code__ if inspect.isfunction(function) else None
-    waits = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-    return code is not None and code.co_argcount == SELF_AND_RUN and not code.co_kwonlyargcount | code.co_flags & waits
-
-
-def _waits(function: object) -> str:
-    """What a call would give instead of doing the work: nothing would run, and nobody would notice."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "is async, and nobody would wait for it"
-    return "is a generator, and nobody would go through it" if inspect.isgeneratorfunction(function) else ""
 
 
 def _placed(name: str, order: object, after: object) -> tuple[int, tuple[type, ...]]:
@@ -257,10 +232,6 @@ def _placed(name: str, order: object, after: object) -> tuple[int, tuple[type, .
             f"{name} runs after {shown(after)}", allowed="a tuple of classes", instead="write runs_after = (Other,)"
         )
     return order, after
-
-
-def _name(function: object) -> str:
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _unique(name: str, taken: Collection[str]) -> str:

@@ -7,7 +7,7 @@
 # another is not counted twice: VALIDATE has what is left without the actions and callbacks of the validation.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from time import perf_counter_ns
 from typing import TypeVar
@@ -25,6 +25,8 @@ from states.names import name_of
 Result = TypeVar("Result")
 # Who, and what: a machine and its state, or a callback and what it hears or answers.
 Key = tuple[str, str]
+# What share of all has to be reached, for a row of its own in the text.
+SHOWN = 0.001
 
 
 @define(eq=False)
@@ -48,6 +50,8 @@ class Spent:
 @define(eq=False, repr=False)
 class Timings:
     """Where the time went while `engine.timed()` was open; its text is a table, the largest share first.
+
+    What took less than a thousandth of the time has no row of its own: `table(least=0)` shows all.
 
     Times are those of the host: work that waits for a device is counted where it is waited for, not where it was asked
     for, unless *synchronize* says to wait behind each call.  In a loop of your own, what your code does is `elsewhere`.
@@ -126,20 +130,33 @@ class Timings:
         return timed
 
     def __str__(self) -> str:
-        rows = [("machine", "state", "calls", "seconds", "µs a call", "share"), *self._rows(self.states)]
+        return self.table()
+
+    def table(self, *, least: float = SHOWN) -> str:
+        """A text with a row for each action and each call of a callback that matters.
+
+        Args:
+            least: The least share of all the time that has a row, 0 to 1; 0 shows all.  The others are one row.
+        """
+        rows = [("machine", "state", "calls", "seconds", "µs a call", "share"), *self._rows(self.states, least)]
         if self.callbacks:
             rows += [("",) * len(rows[0]), ("callback", "event or guard", "calls", "seconds", "µs a call", "share")]
-            rows += self._rows(self.callbacks)
+            rows += self._rows(self.callbacks, least)
         for name, seconds in (("elsewhere", self.elsewhere), ("all", self.seconds)):
             rows.append((name, "", "", f"{seconds:.4f}", "", self._share(seconds)))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join(_line(row, widths) for row in rows)
 
-    def _rows(self, part: Mapping[Key, Spent]) -> list[tuple[str, ...]]:
-        """A row for each, the largest first."""
+    def _rows(self, part: Mapping[Key, Spent], least: float) -> list[tuple[str, ...]]:
+        """A row for each, the largest first, and one for all that are too small together."""
+        shown = {key: one for key, one in part.items() if one.seconds >= least * self.seconds}
+        small = [one for key, one in part.items() if key not in shown]
+        rows = sorted(shown.items(), key=lambda item: -item[1].nanoseconds)
+        if small:
+            rows.append(((f"{len(small)} more", ""), _together(small)))
         return [
             (*key, f"{one.calls:,}", f"{one.seconds:.4f}", f"{one.microseconds:,.1f}", self._share(one.seconds))
-            for key, one in sorted(part.items(), key=lambda item: -item[1].nanoseconds)
+            for key, one in rows
         ]
 
     def _share(self, seconds: float) -> str:
@@ -148,6 +165,10 @@ class Timings:
 
 def _called(part: Mapping[Key, Spent]) -> dict[Key, Spent]:
     return {key: spent for key, spent in part.items() if spent.calls}
+
+
+def _together(several: Collection[Spent]) -> Spent:
+    return Spent(sum(one.calls for one in several), sum(one.nanoseconds for one in several))
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

@@ -54,8 +54,8 @@ class Checkpoint(Callback):
         every: Only after each n-th epoch, counted over all parts of a training; the others are not looked at.
 
     Raises:
-        ArgumentRefused: arguments that have no meaning, or would write nothing; at the end of an epoch, a metric that
-            nobody measured, or a state that no file can hold.
+        ArgumentRefused: arguments that have no meaning, or would write nothing; when a training starts, a metric that
+            cannot come; at the end of an epoch, one that did not, or a state that no file can hold.
         CallbackRefused: a callback has only one of `state_dict` and `load_state_dict`.
 
     Cost per batch: none.  Each file waits for the device and for the disk.
@@ -102,7 +102,7 @@ class Checkpoint(Callback):
                 allowed="mode, keep and last=False together with a monitor",
                 instead='write monitor="valid_loss", mode="min", or leave the others out',
             )
-        self.folder, self.keep, self.last, self.every = Path(folder), keep, last, every
+        self.folder, self.keep, self.last, self.every, self.monitors = Path(folder), keep, last, every, monitor
         self._monitored = None if monitor is None else Monitored(monitor, mode)  # type: ignore[arg-type]  # it looks
         # The best first.  Invariant: at most *keep*, all written by this training.
         self._kept: list[Kept] = []
@@ -151,6 +151,11 @@ class Checkpoint(Callback):
                 )
         there = [one for one in kept if (self.folder / one.name).is_file()]
         self._kept = there if self._monitored is not None else []
+
+    def __repr__(self) -> str:
+        """One line: where it writes, and which file is the best."""
+        best = "" if self.monitors is None else f"; the best of {self.monitors}: {self.best_path or 'none yet'}"
+        return f"<Checkpoint in {self.folder}{best}>"
 
     def _write(self, run: Run, best: list[str]) -> None:
         names = [*best, "last.pt"] if self.last else best

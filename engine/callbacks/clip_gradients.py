@@ -52,6 +52,7 @@ class ClipGradients(Callback):
             if given is not None:
                 _check_number(name, given)
         self.norm, self.value, self.norm_type = norm, value, float(norm_type)
+        self.measures = () if norm is None else ("grad_norm",)
         self._mean = Mean("grad_norm")
 
     def on_epoch_begin(self, run: Run) -> None:

@@ -32,7 +32,8 @@ class EarlyStopping(Callback):
         waited: Epochs in a row without improvement.
 
     Raises:
-        ArgumentRefused: an argument that has no meaning; at the end of an epoch, a metric that nobody measured.
+        ArgumentRefused: an argument that has no meaning; when a training starts, a metric that cannot come; at the end
+            of an epoch, one that did not.
 
     Cost per batch: none.
 
@@ -51,7 +52,7 @@ class EarlyStopping(Callback):
     order = 210
 
     def __init__(self, *, monitor: str, mode: Mode, patience: int, min_delta: float = 0.0) -> None:
-        self._monitored = Monitored(monitor, mode, min_delta)
+        self._monitored, self.monitors = Monitored(monitor, mode, min_delta), monitor
         check_count("patience", patience, least=1)
         self.patience = patience
         self.best, self.best_epoch, self.waited = self._monitored.worst, -1, 0
@@ -85,12 +86,17 @@ class EarlyStopping(Callback):
         self._monitored.check_state(state)
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
 
+    def __repr__(self) -> str:
+        """One line: the metric, how long it may not improve, and how that is going."""
+        had = self._had if self.best_epoch >= 0 else "it has no best yet"
+        return f"<EarlyStopping: {self._monitored.monitor}, waited {self.waited} of {self.patience}; {had}>"
+
+    @property
+    def _had(self) -> str:
+        return f"its best is {self.best:.6g}, of epoch {self.best_epoch}"
+
     def _reason(self) -> str:
-        had = (
-            f"its best is {self.best:.6g}, of epoch {self.best_epoch}"
-            if self.best_epoch >= 0
-            else "it never had a best"
-        )
+        had = self._had if self.best_epoch >= 0 else "it never had a best"
         epochs = f"{self.waited} epoch{'' if self.waited == 1 else 's'}"
         name = self._monitored.monitor
         return f"EarlyStopping: {name} has not improved for {epochs} (patience {self.patience}); {had}"

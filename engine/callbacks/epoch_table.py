@@ -8,9 +8,18 @@ from attrs import define, field
 from states.errors import shown
 
 
+# Which columns give way first: by the begin of their names, whatever has another one before all; these behind them.
+KINDS, LAST = (None, "train_", "time", "valid_"), ("train_loss", "valid_loss", "epoch")
+
+
 @define(eq=False)
 class EpochTable:
     r"""Rows that are given one by one; the header comes before the first, and again when a column is new or wider.
+
+    Where a row would be wider than it may be, columns give way as a whole, for names stay readable: first what is no
+    number of training or validation, then those of the training, then the time, then those of the validation; of each
+    kind the last one first, and the two losses after all of them.  The epoch stays.  The header says how many are left
+    out.
 
     Example:
         >>> table = EpochTable()
@@ -19,17 +28,42 @@ class EpochTable:
           0/1      0.5000
         >>> print(*table.lines({"epoch": "1/1", "train_loss": "0.2500"}), sep="\n")
           1/1      0.2500
+        >>> print(*table.lines({"epoch": "2/2", "train_loss": "0.2", "grad_norm": "1.5"}, 27), sep="\n")
+        epoch  train_loss  (+1)
+          2/2         0.2
     """
 
     _widths: dict[str, int] = field(init=False, factory=dict)
 
-    def lines(self, cells: Mapping[str, str]) -> list[str]:
-        """The row of these cells, by column, below the header where that is due."""
+    def lines(self, cells: Mapping[str, str], columns: int | None = None) -> list[str]:
+        """The row of these cells, by column, below the header where that is due; at most so many characters wide."""
         widths = {name: max(len(name), len(cell), self._widths.get(name, 0)) for name, cell in cells.items()}
-        known = [*widths.items()] == [*self._widths.items()]
-        rows = [[*cells.values()]] if known else [[*cells], [*cells.values()]]
-        self._widths = widths
-        return ["  ".join(map(str.rjust, row, widths.values())) for row in rows]
+        shown = widths if columns is None else _fitting(widths, columns)
+        known = [*shown.items()] == [*self._widths.items()]
+        row = [cells.get(name, "") for name in shown]
+        self._widths = shown
+        return [
+            "  ".join(map(str.rjust, one, shown.values())).rstrip() for one in ([row] if known else [[*shown], row])
+        ]
+
+
+def _fitting(widths: dict[str, int], columns: int) -> dict[str, int]:
+    """The columns that have their place, and one whose name says how many have none."""
+    left, staying = widths, sorted(widths, key=_rank, reverse=True)
+    for places in range(len(widths) - 1, 0, -1):
+        if sum(left.values()) + 2 * (len(left) - 1) <= columns:
+            break
+        left = {name: width for name, width in widths.items() if name in staying[:places]}
+        more = f"(+{len(widths) - places})"
+        left[more] = len(more)
+    return left
+
+
+def _rank(name: str) -> int:
+    """How long a column stays."""
+    if name in LAST:
+        return len(KINDS) + LAST.index(name)
+    return next((number for number, kind in enumerate(KINDS) if kind and name.startswith(kind)), 0)
 
 
 def number(value: object) -> str:

@@ -42,6 +42,7 @@ class Memory(Callback):
     """
 
     order = -110
+    measures: tuple[str, ...] = ("host_peak_mib", "device_peak_mib")
 
     def __init__(self) -> None:
         if sys.platform == "win32":

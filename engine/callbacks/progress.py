@@ -20,6 +20,8 @@ from states.errors import shown, typed
 
 # How wide a number and a time are at most, as they are written: a column does not grow with its rows.
 NUMBER, TIME = len("-1.00e-100"), len("10:00:00")
+# What a stream has to have.
+NEEDED = ("write", "flush", "isatty")
 
 
 class Progress(Callback):
@@ -30,16 +32,21 @@ class Progress(Callback):
     with widgets if ipywidgets is installed.  In a file or a pipe: the table alone, line by line, without control
     characters.  Of several processes (`torch.distributed`, or torchrun's variable `RANK`) the first alone shows it.
 
+    A run that does not come to its end leaves a line that says where it was: stopped and for which reason, stopped by
+    Ctrl-C, or failed and by which exception.  A row is no wider than the terminal: columns give way, in the order that
+    `EpochTable` says, and the last word of the header counts them.
+
     Epochs count from 0, as everywhere: the last of eight is 7/7.  Print from a callback of yours when a bar is open,
     and the bar is torn: use `tqdm.write` there, in `on_exception` too.
 
     Args:
         refresh_seconds: How long a bar stays as it is.  The loss is read on the host only when it is drawn anew (this
             waits for the device), so at most once in that time and once at the end of a pass.
-        stream: Where to draw; by default what `sys.stderr` is at that moment, and in a notebook the cell.
+        stream: Where to draw, a file that is open for text; by default what `sys.stderr` is at that moment, and in a
+            notebook the cell.
 
     Raises:
-        ArgumentRefused: *refresh_seconds* is not a number above 0.
+        ArgumentRefused: *refresh_seconds* is not a number above 0; *stream* cannot be written to.
 
     Cost per batch: one look at the clock and two comparisons.
 
@@ -63,21 +70,28 @@ class Progress(Callback):
                 allowed="a number of seconds above 0",
                 instead="leave it out for 0.25",
             )
+        if stream is not None and not all(callable(getattr(stream, name, None)) for name in NEEDED):
+            raise ArgumentRefused(
+                f"stream is {shown(stream)}, {typed(stream)}",
+                allowed=f"a file that is open for text: an object with {', '.join(NEEDED)}",
+                instead='write stream=open("progress.txt", "w"), or leave it out for sys.stderr',
+            )
         self.refresh_seconds, self.stream = refresh_seconds, stream
         # The open bars, innermost last; when that one is drawn next, and the index of its last batch (-1: unknown).
         self._bars: list[tuple[Run, Any]] = []
         self._due, self._last = inf, -1
-        self._began, self._table = 0.0, EpochTable()
+        # The epoch that began last; -1 before the first.
+        self._began, self._table, self._epoch = 0.0, EpochTable(), -1
 
     def on_train_begin(self, run: Run) -> None:
         """Begin the table."""
         del run
-        self._table = EpochTable()
+        self._table, self._epoch = EpochTable(), -1
 
     def on_epoch_begin(self, run: Run) -> None:
         """Open the bar of the training."""
         self._open(f"{_epoch(run)} train", run)
-        self._began = monotonic()
+        self._began, self._epoch = monotonic(), run.epoch
 
     def on_batch_end(self, run: Run) -> None:
         """Draw the bar if it is time to."""
@@ -90,7 +104,7 @@ class Progress(Callback):
         if not run.stopping:
             numbers = {name: number(value).rjust(NUMBER) for name, value in run.metrics.items()}
             row = {"epoch": _count(run), **numbers, "time": duration(monotonic() - self._began).rjust(TIME)}
-            self._tell(*self._table.lines(row))
+            self._tell(*self._table.lines(row, self._screen.columns))
 
     def on_train_end(self, run: Run) -> None:
         """Leave nothing open."""
@@ -123,14 +137,24 @@ class Progress(Callback):
     def on_stop(self, run: Run) -> None:
         """Say why; what was open is not drawn to its end."""
         self._close_all()
-        self._tell(f"stopped {_place(run)}: {run.stops[-1].reason}")
+        self._tell(f"stopped {_stopped(run)}: {run.stops[-1].reason}")
 
     def on_exception(self, run: Run) -> None:
-        """Leave a clean line to the traceback."""
-        del run
-        if self._bars:
+        """Say where it died, and leave a clean line to the traceback."""
+        interrupted = run.outcome is Outcome.INTERRUPTED
+        if self._bars or interrupted:  # a `^C` stands there
             self._close_all()
             self._screen.wipe()
+        where = _place(run) if Event.EPOCH_BEGIN not in run.machine.events else self._died(run)
+        by = "" if interrupted else f": {type(run.errors[0]).__name__}"
+        self._tell(f"{'stopped by Ctrl-C' if interrupted else 'failed'} {where}{by}")
+
+    def _died(self, run: Run) -> str:
+        """Where a training was when it died; its last transition led there."""
+        if run.epoch != self._epoch:
+            return f"before epoch {run.epoch}"
+        held = run.recent[-1].dest in run.machine.holds
+        return f"in the validation of epoch {run.epoch}" if held else _place(run)
 
     def _open(self, title: str, run: Run) -> None:
         bar = self._screen.bar(title, length_hint(run.loader, 0) or None, nested=bool(self._bars))
@@ -174,7 +198,7 @@ class Progress(Callback):
         if run.outcome is Outcome.COMPLETED:
             self._say(title, run)
         elif run.outcome is Outcome.STOPPED and not any(Event.STOP in stop.transition.events for stop in run.stops):
-            self._say(f"{title} stopped {_place(run)}", run)  # `stop_validate` hears no `stop`: it was not told yet
+            self._say(f"{title} stopped {_stopped(run)}", run)  # `stop_validate` hears no `stop`: it was not told yet
 
     def _say(self, title: str, run: Run) -> None:
         numbers = (f"{name} {number(value)}" for name, value in run.metrics.items())
@@ -202,10 +226,16 @@ def _count(run: Run) -> str:
     return f"{run.epoch:{len(last)}}/{last}"
 
 
-def _place(run: Run) -> str:
+def _stopped(run: Run) -> str:
     """Where the last stop was granted."""
-    source = run.stops[-1].transition.source
-    if source is State.TRAIN:
-        return f"before epoch {run.epoch}"
-    alone = run.parent is None and source in (State.EVALUATE, State.PREDICT)
-    return f"at batch {run.batch_index}" if alone else f"in epoch {run.epoch} at batch {run.batch_index}"
+    between = run.stops[-1].transition.source is State.TRAIN
+    return f"before epoch {run.epoch}" if between else _place(run)
+
+
+def _place(run: Run) -> str:
+    """Which batch of which epoch a run is at: so many have ended, of so many if that is known."""
+    total = length_hint(run.loader, 0)
+    batch = f"at batch {run.batch_index}{f' of {total}' if total else ''}"
+    if run.parent is not None:
+        return f"in the validation of epoch {run.epoch} {batch}"
+    return f"in epoch {run.epoch} {batch}" if Event.EPOCH_BEGIN in run.machine.events else batch

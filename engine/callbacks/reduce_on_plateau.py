@@ -38,7 +38,8 @@ class ReduceLROnPlateau(Callback):
         cooldown: After a reduction, epochs in which nothing is counted.
 
     Raises:
-        ArgumentRefused: an argument that has no meaning; at the end of an epoch, a metric that nobody measured.
+        ArgumentRefused: an argument that has no meaning; when a training starts, a metric that cannot come; at the end
+            of an epoch, one that did not.
         OptimizerRefused: the engine has no optimizer.
         CallbackRefused: another callback writes a learning rate, too.
 
@@ -70,7 +71,7 @@ class ReduceLROnPlateau(Callback):
         min_delta: float = 0.0,
         cooldown: int = 0,
     ) -> None:
-        self._monitored = Monitored(monitor, mode, min_delta)
+        self._monitored, self.monitors = Monitored(monitor, mode, min_delta), monitor
         check_count("patience", patience, least=1)
         check_count("cooldown", cooldown)
         _check("factor", factor, "a number above 0 and below 1", fits=0 < _number(factor) < 1)

@@ -62,6 +62,16 @@ class Screen:
             self.stream.write(f"{line}\n")
         self.stream.flush()
 
+    @property
+    def columns(self) -> int | None:
+        """How many characters a line of a terminal has; `None` where lines have no end, or that is not known."""
+        if self.stream is None or self.kind is not Kind.TERMINAL:
+            return None
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or None
+        except (AttributeError, OSError, ValueError):  # it only says that it is a terminal
+            return None
+
     def wipe(self) -> None:
         """Take away what else stands in the line where a bar was."""
         if self.stream is not None and self.kind is Kind.TERMINAL:

@@ -35,7 +35,7 @@ class TorchSchedule(Callback):
 
     Raises:
         ArgumentRefused: what is no such schedule; another unit; a metric without `ReduceLROnPlateau`, or the reverse;
-            at the end of an epoch: a metric that nobody has measured.
+            when a training starts, a metric that cannot come; at the end of an epoch, one that did not.
         OptimizerRefused: when a training starts: the schedule was made for another optimizer.
         CallbackRefused: when a training starts: another callback writes the same hyperparameter of a group.
 
@@ -59,7 +59,7 @@ class TorchSchedule(Callback):
         self, scheduler: LRScheduler, *, by: Literal["epoch", "batch", "update"] = "epoch", metric: str | None = None
     ) -> None:
         _check(scheduler, by, metric)
-        self.scheduler, self.by, self.metric = scheduler, by, metric
+        self.scheduler, self.by, self.metric, self.monitors = scheduler, by, metric, metric
         # Whether a batch has ended for which the schedule has not stepped; the optimizer steps for which it has.
         self._due, self._updates = False, 0
         # Whether this epoch was validated.

@@ -107,6 +107,14 @@ def test_the_file_holds_the_weights_of_its_epoch(tmp_path: Path) -> None:
     assert last["torch"] == torch.__version__
 
 
+def test_in_one_line_it_says_where_it_writes_and_what_is_the_best(tmp_path: Path) -> None:
+    assert repr(Checkpoint(tmp_path)) == f"<Checkpoint in {tmp_path}>"
+    checkpoint = Checkpoint(tmp_path, monitor="score", mode="max")
+    assert repr(checkpoint) == f"<Checkpoint in {tmp_path}; the best of score: none yet>"
+    trained(checkpoint, [1.0, 3.0])
+    assert repr(checkpoint) == f"<Checkpoint in {tmp_path}; the best of score: {checkpoint.best_path}>"
+
+
 def test_without_a_monitor_there_is_the_last_alone(tmp_path: Path) -> None:
     small_engine(Checkpoint(tmp_path / "new" / "run")).fit(batches(1), epochs=3)
     assert names_in(tmp_path / "new" / "run") == {"last.pt"}

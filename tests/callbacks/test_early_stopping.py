@@ -47,6 +47,13 @@ values_of = st.lists(
 )
 
 
+def test_in_one_line_it_says_how_it_is_going() -> None:
+    stopping = EarlyStopping(monitor="score", mode="max", patience=3)
+    assert repr(stopping) == "<EarlyStopping: score, waited 0 of 3; it has no best yet>"
+    trained(stopping, [0.5, 0.75, 0.5])
+    assert repr(stopping) == "<EarlyStopping: score, waited 1 of 3; its best is 0.75, of epoch 1>"
+
+
 @given(values_of, st.sampled_from(["min", "max"]), st.integers(1, 4), st.sampled_from([0.0, 0.25, 0.5]))
 def test_it_stops_where_a_plain_loop_stops(values: list[float], mode: str, patience: int, min_delta: float) -> None:
     stopping = EarlyStopping(monitor="score", mode=mode, patience=patience, min_delta=min_delta)

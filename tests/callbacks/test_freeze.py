@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine import Engine
 from engine.callbacks.freeze import Freeze
-from engine.errors import ArgumentRefused
+from engine.errors import ArgumentRefused, LossRefused
 from engine.testing import check_order
 from tests.callbacks.test_progress import Fault
 
@@ -33,6 +33,17 @@ def batches(number: int = 3) -> list[tuple[Tensor, Tensor]]:
 
 def learns(model: nn.Module) -> list[bool]:
     return [parameter.requires_grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("parts", [("0", "1", "2"), ("",)])
+def test_a_model_of_which_nothing_is_left_to_learn_is_told(parts: tuple[str, ...]) -> None:
+    model = model_of()
+    engine = Engine(model, nn.MSELoss(), sgd(model), [*map(Freeze, parts)])
+    with pytest.raises(LossRefused) as caught:
+        engine.fit(batches())
+    said = "let a parameter of the model require a gradient: none does; what Freeze holds does not"
+    assert caught.value.instead == said
+    assert all(learns(model))
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine import Callback, Engine, Outcome
 from engine.callbacks import Progress, screen
+from engine.callbacks.epoch_table import EpochTable
 from engine.callbacks.screen import ERASE_LINE
 from engine.errors import ArgumentRefused
 from engine.testing import check_order
@@ -346,7 +347,10 @@ def test_a_run_that_dies_in_a_notebook_leaves_no_bar(widgets: list[Any], monkeyp
 
     assert len(widgets) == 4
     assert all(bar.closed for bar in widgets)
-    assert len(cell.getvalue().splitlines()) == 2
+    assert [forgiving(line) for line in cell.getvalue().splitlines()][1:] == [
+        "0/1  #  #  # s",
+        "stopped by Ctrl-C in the validation of epoch 1",
+    ]
 
 
 # Several processes
@@ -456,9 +460,82 @@ def test_the_terminal_is_clean_however_a_run_ends(where: str, what: BaseExceptio
 
     said = [forgiving(line) for line in terminal.screen]
     assert said[:2] == [HEAD, "0/2  #  #  # s"]
-    assert said[2:] == ([] if what else ["stopped in epoch 1 at batch 2: enough"])
-    assert terminal.getvalue().endswith("\n" if what is None else ERASE_LINE)
+    assert said[2:] == [told(where, what, " of 4" if sized else "")]
+    assert (ERASE_LINE in terminal.getvalue()) is (what is not None)
+    assert terminal.getvalue().endswith("\n")
     assert progress._bars == []
+
+
+def told(where: str, what: BaseException | None, of: str) -> str:
+    """What is said of a run that ended in the middle of its second epoch."""
+    if what is None:
+        place = f"in epoch 1 at batch 2{of}" if where == "train" else "in the validation of epoch 1 at batch 2 of 3"
+        return f"stopped {place}: enough"
+    place = f"in epoch 1 at batch 1{of}" if where == "train" else "in the validation of epoch 1"
+    return f"stopped by Ctrl-C {place}" if isinstance(what, KeyboardInterrupt) else f"failed {place}: ValueError"
+
+
+@pytest.mark.parametrize("where", ["train", "valid"])
+@pytest.mark.parametrize("what", [ValueError("broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_a_file_says_where_a_run_died(where: str, what: BaseException) -> None:
+    file = io.StringIO()
+    with pytest.raises(type(what)):
+        engine_with(Progress(stream=file), Fault(where, what)).fit(loader(4), loader(3), epochs=3)
+
+    assert [forgiving(line) for line in file.getvalue().splitlines()][2:] == [told(where, what, " of 4")]
+    assert file.getvalue().replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("event", "once", "place"),
+    [
+        ("train_begin", 1, "before epoch 0"),
+        ("epoch_begin", 2, "before epoch 1"),
+        ("batch_begin", 4, "in epoch 1 at batch 1 of 2"),
+        ("epoch_end", 1, "in epoch 0 at batch 2 of 2"),
+    ],
+)
+def test_a_run_that_is_interrupted_between_batches_says_where(event: str, once: int, place: str) -> None:
+    file = io.StringIO()
+    engine = engine_with(Progress(stream=file))
+    engine.on(event, once=once)(Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        engine.fit(loader(2), epochs=2)
+
+    assert file.getvalue().splitlines()[-1] == f"stopped by Ctrl-C {place}"
+
+
+class Interrupt:
+    """Presses Ctrl-C."""
+
+    def __call__(self, run: Any) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("call", ["evaluate", "predict"])
+def test_an_evaluation_or_a_prediction_by_itself_that_dies_says_where(call: str) -> None:
+    terminal = Terminal()
+    engine = engine_with(Progress(stream=terminal, refresh_seconds=1e-9))
+    engine.on("validate_batch_begin" if call == "evaluate" else "predict_batch_begin", once=2)(Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        getattr(engine, call)(loader(3))
+
+    assert terminal.screen == ["stopped by Ctrl-C at batch 1 of 3"]
+
+
+def test_a_ctrl_c_that_the_terminal_has_echoed_is_wiped_where_no_bar_is_open() -> None:
+    terminal = Terminal()
+    engine = engine_with(Progress(stream=terminal))
+
+    @engine.on("train_begin")
+    def press(run: Any) -> None:
+        terminal.write("^C")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.fit(loader(2))
+
+    assert terminal.screen == ["stopped by Ctrl-C before epoch 0"]
 
 
 def test_a_stop_between_two_epochs_and_one_of_a_lone_prediction_are_told_as_such() -> None:
@@ -469,7 +546,7 @@ def test_a_stop_between_two_epochs_and_one_of_a_lone_prediction_are_told_as_such
     engine.fit(loader(2), epochs=3)
     engine.predict([torch.ones(4, 2)] * 3)
 
-    assert terminal.screen[2:] == ["stopped before epoch 1: one is enough", "stopped at batch 1: so is one batch"]
+    assert terminal.screen[2:] == ["stopped before epoch 1: one is enough", "stopped at batch 1 of 3: so is one batch"]
 
 
 def test_what_a_callback_has_put_among_the_metrics_is_shown_in_its_line_whatever_it_is() -> None:
@@ -512,7 +589,9 @@ def test_an_evaluation_that_is_stopped_is_told_once_and_by_a_guard_of_its_own_wi
         engine.guard(guard)(lambda run: run.batch_index == 1)
 
     assert engine.evaluate(loader(3)).outcome is Outcome.STOPPED
-    wanted = "stopped at batch 1: enough" if guard == "run.stop" else "evaluation stopped at batch 1  valid_loss #  # s"
+    wanted = "stopped at batch 1 of 3: enough"
+    if guard != "run.stop":
+        wanted = "evaluation stopped at batch 1 of 3  valid_loss #  # s"
     assert [forgiving(line) for line in terminal.screen] == [wanted]
 
 
@@ -538,6 +617,68 @@ def test_a_refresh_that_is_no_number_above_zero_is_refused(seconds: Any) -> None
 
     assert caught.value.what == f"refresh_seconds is {seconds!r}, {typed(seconds)}"
     assert caught.value.allowed == "a number of seconds above 0"
+
+
+@pytest.mark.parametrize(
+    "stream", ["progress.txt", Path("progress.txt"), object(), 2], ids=["text", "path", "object", "2"]
+)
+def test_a_stream_that_cannot_be_written_to_is_refused(stream: Any) -> None:
+    with pytest.raises(ArgumentRefused, match="stream is ") as caught:
+        Progress(stream=stream)
+
+    assert caught.value.allowed == "a file that is open for text: an object with write, flush, isatty"
+    assert 'open("progress.txt", "w")' in caught.value.instead
+
+
+MANY = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "valid_f1", "grad_norm")
+
+
+@given(
+    columns=st.integers(1, 120),
+    names=st.lists(st.sampled_from(MANY), unique=True),
+    word=st.text("abc", min_size=1, max_size=40),
+)
+def test_a_row_is_as_wide_as_it_may_be_at_most_and_names_are_whole(columns: int, names: list[str], word: str) -> None:
+    cells = {"epoch": "0/1", **dict.fromkeys(names, "1.0000"), "note": word, "time": "1.0 s"}
+    head, row = EpochTable().lines(cells, columns)
+
+    shown = [name for name in head.split() if not name.startswith("(")]
+    assert shown == [name for name in cells if name in shown]
+    assert shown[0] == "epoch"
+    assert head.endswith(f"(+{len(cells) - len(shown)})") or len(shown) == len(cells)
+    assert columns < len("epoch  (+1)") or max(len(head), len(row)) <= columns
+    assert row.split() == " ".join(cells[name] for name in shown).split()
+
+
+def test_columns_give_way_in_the_order_that_is_said() -> None:
+    cells = {"epoch": "0/1", **dict.fromkeys(MANY, "1.0000"), "time": "1.0 s"}
+    gone: list[str] = []
+    for columns in range(120, 0, -1):
+        head = EpochTable().lines(cells, columns)[0].split()
+        gone += [name for name in cells if name not in (*head, *gone)]
+
+    assert gone == ["grad_norm", "train_accuracy", "time", "valid_f1", "valid_accuracy", "train_loss", "valid_loss"]
+
+
+def test_a_table_that_the_terminal_is_too_narrow_for_stays_on_its_lines_and_in_a_file_it_is_whole() -> None:
+    outside, inside = pty.openpty()
+    termios.tcsetwinsize(inside, (24, 60))
+    file = io.StringIO()
+    with open(inside, "w") as terminal:  # noqa: PTH123  # a descriptor has no path
+        for stream in (terminal, file):
+            engine = engine_with(Progress(stream=stream))
+            engine.on("epoch_end")(lambda run: run.metrics.update(dict.fromkeys(MANY[2:], 0.5)))
+            engine.fit(loader(1), epochs=2)
+        drawn = b""
+        while select.select([outside], [], [], 0)[0]:
+            drawn += os.read(outside, 4096)
+    os.close(outside)
+
+    lines = re.sub(r"\x1b\[\w|.*\r(?!\n)", "", drawn.decode()).splitlines()
+    assert lines[0].split() == ["epoch", "train_loss", "valid_loss", "valid_accuracy", "(+3)"]
+    assert len(lines) == 3
+    assert all(len(line) <= 60 for line in lines)
+    assert file.getvalue().split("\n")[0].split() == ["epoch", "train_loss", *MANY[2:], "time"]
 
 
 def test_the_ordering_kit_finds_nothing() -> None:

@@ -59,6 +59,15 @@ def recorded(engine: Engine) -> Recorder:
     return engine.recorder
 
 
+def test_in_one_line_it_says_how_much_there_is_and_reads_nothing() -> None:
+    engine = small_engine()
+    assert repr(engine.recorder) == "<Recorder: epochs 0, batches 0>"
+    engine.fit(batches(3), epochs=2)
+    with Count() as counted:
+        assert repr(engine.recorder) == "<Recorder: epochs 2, batches 6>"
+    assert counted.total == 0
+
+
 def state_of(recorder: Recorder) -> dict[str, Value]:
     return dict(leaves("state", recorder.state_dict(), full=True))
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from engine import Action, Callback, Engine, Outcome, Run, State, loss_from, output_from
+from engine.callbacks import Checkpoint, EarlyStopping, Freeze, one_cycle, sgdr
 from engine.errors import (
     ArgumentRefused,
     BatchRefused,
@@ -234,6 +235,38 @@ def test_a_class_instead_of_an_instance_is_refused() -> None:
         small_engine(Quiet)
 
 
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        (EarlyStopping, "EarlyStopping(monitor=..., mode=..., patience=...)"),
+        (Checkpoint, "Checkpoint(folder)"),
+        (Freeze, "Freeze()"),
+        (dict, "dict(...)"),
+    ],
+)
+def test_a_class_is_told_with_the_arguments_that_it_needs(kind: type, call: str) -> None:
+    with refuses(CallbackRefused, f"the callback {kind.__name__} is a class", f"write {call}"):
+        small_engine(kind)
+
+
+def maker(rate: float, *more: float, steps: int, end: float = 0.0) -> Callback:
+    return Quiet()
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        (one_cycle, "one_cycle(max_lr)"),
+        (sgdr, "sgdr(lr, cycles)"),
+        (maker, "maker(rate, steps=...)"),
+        (lambda: Quiet(), "<lambda>()"),  # noqa: PLW0108  # as people write it
+    ],
+)
+def test_a_function_that_makes_a_callback_is_told_to_be_called(function: Any, call: str) -> None:
+    with refuses(CallbackRefused, "is a function that was not called", "what it returns", f"call it: {call}"):
+        small_engine(function)
+
+
 @pytest.mark.parametrize("thing", [object(), 3, None, Callback()], ids=["object", "3", "None", "Callback"])
 def test_what_hears_nothing_and_answers_nothing_is_refused(thing: object) -> None:
     with refuses(CallbackRefused, "hears no event and answers no guard", "on_<event>(run)", "on_epoch_end"):
@@ -248,7 +281,13 @@ def test_what_hears_nothing_and_answers_nothing_is_refused(thing: object) -> Non
 def test_a_plain_function_among_the_callbacks_is_told_how_it_is_registered(function: Any) -> None:
     name = getattr(function, "__name__", "partial")
     said = (f"the callback {name} is a function", "on_<event>(run)", 'write @engine.on("epoch_end") above it')
-    with refuses(CallbackRefused, *said, f'or engine.on("epoch_end")({name})', '@engine.guard("skip_step")'):
+    with refuses(
+        CallbackRefused,
+        *said,
+        f'or engine.on("epoch_end")({name})',
+        '@engine.guard("skip_step")',
+        f"{name}(...) if it makes",
+    ):
         small_engine(function)
 
 

@@ -28,7 +28,7 @@ from engine.checkpoints import Parts, _foreign, restore
 from engine.errors import ArgumentRefused, CallbackRefused, EngineBusy
 from engine.files import FORMAT, read, write
 from engine.testing.pairs.values import leaves
-from tests.engine.tools import batches, hears, nothing_changes, same, small_engine, small_model, weights_of
+from tests.engine.tools import batches, hears, nothing_changes, refuses, same, small_engine, small_model, weights_of
 
 
 class Counts(Callback):
@@ -187,7 +187,28 @@ def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("content", [{"epoch": 1}, {"format": FORMAT + 1}, [1]])
+@pytest.mark.parametrize(
+    ("content", "what", "instead"),
+    [
+        (small_model().state_dict(), "it has the weights of a model alone, its state_dict()", '"cpu"))'),
+        ({"epoch": 1, "weights": {}}, "it has a dict with ['epoch', 'weights']", '"cpu")[...])'),
+        ({}, "it has a dict with []", "for the weights alone"),
+    ],
+    ids=["weights", "more", "nothing"],
+)
+def test_what_another_has_saved_is_told_how_to_be_loaded(
+    tmp_path: Path, content: object, what: str, instead: str
+) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    engine = small_engine()
+    with (
+        nothing_changes(engine.model, engine.optimizer),
+        refuses(ArgumentRefused, "x.pt is no checkpoint", what, instead),
+    ):
+        engine.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("content", [{"format": FORMAT + 1}, {"format": None}, [1]])
 def test_another_file_of_torch_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(ArgumentRefused, match=f"has the format .*, and this version reads {FORMAT}"):

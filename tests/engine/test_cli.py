@@ -547,7 +547,9 @@ def test_ctrl_c_on_a_terminal_leaves_it_clean(tmp_path: Path) -> None:
 
     assert code == 130
     assert "epoch 0/999 train: " in drawn
-    assert left.endswith("\r\x1b[Ktraining: the run was interrupted from the keyboard\r\n")
+    *_, wiped, summed, nothing = left.split("\r\n")
+    assert re.search(r"\r\x1b\[Kstopped by Ctrl-C in epoch 0 at batch \d+ of 300$", wiped)
+    assert (summed, nothing) == ("training: the run was interrupted from the keyboard", "")
 
 
 @pytest.mark.parametrize(

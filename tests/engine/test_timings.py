@@ -231,7 +231,23 @@ def test_the_text_is_a_table_with_the_largest_share_first_and_a_hundred_per_cent
     shares = [float(line.split()[-1].rstrip("%")) for line in lines if line.endswith("%")]
     assert shares[-1] == 100
     assert sum(shares[:-1]) == pytest.approx(100, abs=2)
-    assert "validate" in str(timings)
+    assert "validate" in timings.table(least=0)
     with small_engine().timed() as nothing:
         pass
     assert "callback" not in str(nothing)
+
+
+def test_what_took_next_to_nothing_is_one_row_and_all_are_shown_where_asked_for() -> None:
+    engine = small_engine(hears("batch_end", lambda run: sleep(0.2)), hears("epoch_end", lambda run: None))
+    with engine.timed() as timings:
+        engine.fit(batches(4), batches(1))
+    text, whole = str(timings).splitlines(), timings.table(least=0).splitlines()
+
+    of_states, of_callbacks = (line.split() for line in text if line.split()[1:2] == ["more"])
+    for part, (count, _, calls, *_) in ((timings.states, of_states), (timings.callbacks, of_callbacks)):
+        small = [spent.calls for spent in part.values() if spent.seconds < 0.001 * timings.seconds]
+        assert (int(count), int(calls)) == (len(small), sum(small))
+    assert len(text) == len(whole) - int(of_states[0]) - int(of_callbacks[0]) + 2
+    assert len(whole) == len(timings.states) + len(timings.callbacks) + 5
+    assert not any(" more" in line for line in whole)
+    assert timings.table(least=1.0).count(" more") == 2
