@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
+from engine.columns import aligned
 from engine.testing.runs.cases import Case
 from engine.testing.runs.judges import Invariant, Objection
 from engine.testing.runs.observed import Observed
@@ -62,8 +63,7 @@ class Finding:
         first, end = max(0, last - BEFORE), last + BEHIND + 1
         first, end = 0 if first < FEW else first, number if number - end < FEW else end
         rows = [HEAD, *(self._row(at, self.seen.heard[at], marked) for at in range(first, end))]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-        texts = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        texts = aligned(rows, "<")
         yield texts[0]
         yield from ["..."] if first else []
         yield from texts[1:]

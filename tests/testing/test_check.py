@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from engine.errors import Refused
 from engine.testing import (
     Case,
     ClaimBroken,
+    Fault,
     OrderBroken,
     Plan,
     Script,
@@ -168,6 +170,25 @@ def test_a_case_alone_can_be_checked() -> None:
     check_case(subject(Stale), Case(Plan(epochs=1, batches=1)))
     with pytest.raises(OrderBroken, match="Stale raises"):
         check_case(subject(Stale), Case(Plan(epochs=1, batches=1), Script({"skip_batch": [0]})))
+
+
+class Hooks(Callback):
+    """Takes its hooks away when the training ends."""
+
+    def __init__(self) -> None:
+        self.handles: list[Any] = []
+
+    def on_train_begin(self, run: Run) -> None:
+        self.handles.append(run.model.register_forward_hook(lambda *_: None))
+
+    def on_train_end(self, run: Run) -> None:
+        while self.handles:
+            self.handles.pop().remove()
+
+
+@pytest.mark.parametrize("at", range(4))  # that of Recorder and its own, in train_begin and in train_end
+def test_a_callback_is_not_blamed_for_what_a_fault_in_its_own_end_has_left(at: int) -> None:
+    check_case(subject(Hooks), Case(Plan(epochs=0, batches=1), fault=Fault(ValueError, at, "callback")))
 
 
 SILENT = Grammar("run = train_begin epoch* train_end\nepoch = epoch_begin epoch_end", Event.TRAIN_END)
