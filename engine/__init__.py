@@ -19,15 +19,17 @@
 #   turns       which runs of an engine go on now
 #   metrics     mean loss and metrics: meter adds them up; room is where numbers wait on the device
 #   series      what callbacks/recorder keeps of a run, batch by batch; hyperparameters: what moves in an optimizer
+#   counts      how many there were, over all parts of a training; thinned: which rows of a long run are kept
 #   checkpoints what is in a checkpoint; files writes and reads it; generators: where the random numbers stand
 #   monitored   did a metric improve?  For callbacks that look at one
 #   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve; undone puts all back
 #               that a trial changes, and kept is how
 #   precision   forward and loss under autocast, and a loss that is scaled
 #   curves      what a hyperparameter does over a run: phases puts some together; hyper writes it, hyper_picture draws
+#   frozen      parameters that do not learn for a while
 #   outputs, dryrun, outcome, errors, suggest    one subject each
 #   timings     where the time of a run goes; summary: what an engine is made of
-#   notebook    a run as a part of a web page
+#   notebook    a run as a part of a web page; figures and columns: how pictures and tables are laid out
 #   callbacks/  callbacks that come with the engine
 #   sinks       files that the numbers of a training go to; trackers: TensorBoard and others
 #   cli         the command `stateloop`; target finds `module:factory`; cli_check and cli_traces are its part for tests

@@ -1,7 +1,9 @@
 """What can be known before the first batch?  The checks of what a run is given; each refuses, and changes nothing."""
 
 from collections.abc import Collection, Iterable, Sized
-from typing import Any
+from math import isfinite
+from numbers import Real
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn, optim
 
@@ -46,6 +48,11 @@ def check_count(name: str, value: object, *, least: int = 0, may_be_none: bool =
             allowed=f"a whole number, {least} or more",
             instead=f"say {name}={max(_meant(value), least)}",
         )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite real number; `True` is none."""
+    return not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
 
 
 def _meant(value: Any) -> int:  # noqa: ANN401  # it may be anything

@@ -18,6 +18,7 @@ import attrs
 import click
 
 import states
+from engine.columns import aligned
 from engine.errors import ArgumentRefused, Refused
 from engine.target import PAIR, TargetRefused, load, load_engine
 from states import Machine, StateloopError
@@ -257,8 +258,7 @@ def _summary(run: "Run", *, table: bool, outcome: bool) -> list[str]:
     """The epochs, one a line, then how the run ended; without what the progress bar or the log has left there."""
     names = list(dict.fromkeys(name for record in run.history for name in record))
     rows = [names, *([_cell(record.get(name)) for name in names] for record in run.history)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows] if table and names else []
+    lines = aligned(rows, ">") if table and names else []
     ended = [f"{run.machine.name}: {run.outcome.value}"] if outcome else []
     return [*lines, *ended, *map(str, (*run.stops, *run.skips))]
 

@@ -1,11 +1,11 @@
 """Which value at which step?  Curves from a start to an end: plain arithmetic."""
 
-from math import cos, isfinite, pi
-from numbers import Real
+from math import cos, pi
 from typing import Any, Protocol, runtime_checkable
 
 from attrs import Attribute, field, frozen
 
+from engine.check import is_number
 from engine.errors import ArgumentRefused
 from states.errors import shown, typed
 
@@ -20,11 +20,6 @@ class Curve(Protocol):
         Both may be fractions: a phase of a longer curve may begin and end between two steps.  The only step of one is
         its start.  Before the first step the value is the start, behind the last step the end.
         """
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite number; `True` is none."""
-    return not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
 
 
 def _number(owner: object, attribute: "Attribute[Any]", value: object) -> None:

@@ -5,6 +5,7 @@ from enum import Enum
 
 from attrs import define, field, frozen
 
+from engine.columns import aligned
 from engine.listeners import Listener
 from states import Counter, Machine
 from states.names import name_of
@@ -53,11 +54,7 @@ class DryRun:
     def __str__(self) -> str:
         head = f"dry run of {self.machine}: {_worded(self.plan)}; nothing is computed"
         rows = [("epoch", "batch", "state", "event or guard", "callbacks"), *map(_cells, self.lines)]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        texts = [
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
-            for row in rows
-        ]
+        texts = aligned(rows, "<")
         faster = ["", *(f"faster: {sentence}" for sentence in self.suggestions)] if self.suggestions else []
         return "\n".join([head, "", texts[0], "-" * max(map(len, texts)), *texts[1:], *faster])
 

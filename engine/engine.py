@@ -55,7 +55,7 @@ from engine.listeners import (
     who_hears,
 )
 from engine.loop import source
-from engine.measured import check_monitors
+from engine.measured import check_monitored
 from engine.meter import MetricFunction, MetricObject
 from engine.metrics import Metrics, Records
 from engine.openrun import OpenRun
@@ -237,7 +237,7 @@ class Engine:
             check_loader("valid_loader", valid_loader)
         check_validation(self.machine, self.actions, who_answers(self._registry.arranged()), valid_loader)
         self._check_training(max_updates, computes=True, validates=valid_loader is not None)
-        check_monitors(
+        check_monitored(
             self._registry.arranged(), self.metrics, validates=valid_loader is not None, alone=not self.actions
         )
         if self.capture:
@@ -298,7 +298,7 @@ class Engine:
             if loader is not None:
                 check_loader(name, loader)
         self._check_training(max_updates, computes=train_loader is not None, validates=valid_loader is not None)
-        check_monitors(self._registry.arranged(), self.metrics, validates=True, alone=False)
+        check_monitored(self._registry.arranged(), self.metrics, validates=True, alone=False)
         check_mine(self.machine, mine)
         check_mine_closure(self.optimizer, mine)
         if self.capture:
@@ -626,7 +626,7 @@ class Engine:
 
         Args:
             format: "mermaid", "dot", "svg" or "png"; by default as *path* ends, "mermaid" without one.
-            path: Where the picture is written as well.
+            path: Where the picture is written as well; its folders are made.
             machine: Which machine: by default the one that `fit` runs; `EVALUATION` for what a validation hears.
         """
         listeners = self._registry.arranged()

@@ -1,7 +1,7 @@
 """What did a search find?  Losses over learning rates, with four suggestions, as a table and as a picture."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import takewhile
 from math import isfinite, log
 from os import PathLike
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from engine import suggested
-from states.svg import PicturesMissing
+from engine.figures import COLOURS, new_figure, saved, tidy
 
 
 if TYPE_CHECKING:
@@ -26,11 +26,8 @@ MEANS: Mapping[str, str] = MappingProxyType(
         "steep": "where the loss falls fastest",
     }
 )
-# How each is drawn: a marker and a colour.
-MARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {"valley": ("o", "#dd8452"), "slide": ("s", "#55a868"), "minimum": ("v", "#c44e52"), "steep": ("D", "#8172b3")}
-)
-CURVE = "#4c72b0"
+# How each is drawn.
+MARKERS = "osvD"
 
 
 @frozen(repr=False)
@@ -86,19 +83,18 @@ class LRFound:
         """Draw the curve with the suggestions on it; light where it is not looked at.
 
         Args:
-            path: Where the picture is written as well.
+            path: Where the picture is written as well; its folders are made.
 
         Raises:
             PicturesMissing: matplotlib is not installed.
         """
-        figure = _figure_class()(figsize=(6.4, 4), layout="constrained", dpi=150)
+        figure = new_figure(6.4, 4)
         axes = figure.add_subplot(xscale="log", xlabel="learning rate", ylabel="smoothed loss")
-        axes.plot(self.rates, self.losses, color=CURVE, alpha=0.3)
-        axes.plot(*self._trimmed, color=CURVE)
+        axes.plot(self.rates, self.losses, color=COLOURS[0], alpha=0.3)
+        axes.plot(*self._trimmed, color=COLOURS[0])
         heights = []
-        for name, rate in self.suggestions.items():
+        for (name, rate), marker, colour in zip(self.suggestions.items(), MARKERS, COLOURS[1:], strict=False):
             if rate is not None:
-                marker, colour = MARKS[name]
                 heights.append(self._loss_at(rate))
                 (point,) = axes.plot(rate, heights[-1], marker, color=colour, label=f"{name}  {rate:.1e}")
                 point.set(markersize=7, markeredgecolor="white")
@@ -106,11 +102,8 @@ class LRFound:
             axes.legend(frameon=False)
         axes.set_ylim(*self._limits(heights))
         axes.set_title(f"learning rate search: {len(self.rates)} of {self.planned} rates", loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        if path is not None:
-            figure.savefig(path)
-        return figure
+        tidy(axes)
+        return saved(figure, path)
 
     def __str__(self) -> str:
         tried = f"{len(self.rates)} of {self.planned} learning rates"
@@ -149,12 +142,3 @@ class LRFound:
         low, high = min(fall), max(fall + marked)
         room = (high - low) / 4
         return (low - room / 2, high + room) if room else (None, None)
-
-
-def _figure_class() -> "Callable[..., Figure]":
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # only a picture needs it
-    except ImportError as missing:
-        msg = f"a plot needs matplotlib: pip install 'stateloop[pictures]' ({missing})"
-        raise PicturesMissing(msg) from missing
-    return Figure

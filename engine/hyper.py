@@ -6,7 +6,7 @@ from typing import Any
 from attrs import field, frozen
 from torch import Tensor
 
-from engine.curves import is_number
+from engine.check import is_number
 from engine.errors import ArgumentRefused, hint
 from states.errors import shown, typed
 

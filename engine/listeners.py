@@ -35,7 +35,7 @@ class Callback:
         uses_random: Whether it draws random numbers of torch, Python or NumPy; tests name who does so unsaid.
         in_trials: Whether it takes part in a trial, such as `engine.lr_find`, which trains and then undoes it: say so
             of what shapes a step (clipping, mixing of batches), and not of what writes files, schedules or stops.
-        monitors: The metric that it looks at when an epoch ends, by its name in `run.metrics`: one that cannot come is
+        monitor: The metric that it looks at when an epoch ends, by its name in `run.metrics`: one that cannot come is
             refused when a training starts.
         measures: The names of the numbers that it puts into `run.metrics` itself.
 
@@ -55,7 +55,7 @@ class Callback:
     runs_after: tuple[type, ...] = ()
     uses_random: bool = False
     in_trials: bool = False
-    monitors: str | None = None
+    monitor: str | None = None
     measures: tuple[str, ...] = ()
 
 

@@ -15,7 +15,7 @@ TRAIN, VALID = "train_", "valid_"
 ALIKE = 0.8
 
 
-def check_monitors(
+def check_monitored(
     listeners: Sequence[Listener],
     metrics: Mapping[str, MetricFunction | MetricObject] | None,
     *,
@@ -25,7 +25,7 @@ def check_monitors(
     """Refuse a metric that cannot come; warn of one that looks misspelt, where code of the user's own might give it.
 
     Args:
-        listeners: Everyone who listens; `monitors` is the metric that one looks at, `measures` what one gives.
+        listeners: Everyone who listens; `monitor` is the metric that one looks at, `measures` what one gives.
         metrics: Those of the engine; `None` if it measures nothing: then no more is known.
         validates: Whether there may be a validation.
         alone: Whether no action and no loop of the user's own has the run in hand.
@@ -38,7 +38,7 @@ def check_monitors(
     known = _known(metrics, listeners, validates=validates)
     alone = alone and all(type(listener.source).__module__.split(".")[0] == "engine" for listener in listeners)
     for listener in listeners:
-        name = getattr(listener.source, "monitors", None)
+        name = getattr(listener.source, "monitor", None)
         if not isinstance(name, str) or name in known or _in_a_collection(name, metrics):
             continue
         near = _near(name, known)

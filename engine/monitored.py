@@ -1,12 +1,13 @@
 """Did a metric improve?  Which one is meant, what it was in the epoch that ends, and whether that is better."""
 
 from collections.abc import Mapping
-from math import inf, isfinite
+from math import inf
 from numbers import Real
 from typing import Any, Literal
 
 from attrs import frozen
 
+from engine.check import is_number
 from engine.errors import ArgumentRefused, MetricRefused, hint
 from engine.run import Run
 from states import Guard
@@ -54,7 +55,7 @@ class Monitored:
                 allowed="'min', 'max'",
                 instead=f"say mode='min' where less of {self.monitor} is better, and 'max' where more is",
             )
-        if isinstance(self.min_delta, bool) or not isinstance(self.min_delta, int | float) or not _is_delta(self):
+        if not is_number(self.min_delta) or self.min_delta < 0:
             raise ArgumentRefused(
                 f"min_delta is {shown(self.min_delta)}, {typed(self.min_delta)}",
                 allowed="a number, 0 or more, in the unit of the metric",
@@ -117,10 +118,6 @@ class Monitored:
             allowed=known,
             instead=instead,
         )
-
-
-def _is_delta(monitored: Monitored) -> bool:
-    return isfinite(monitored.min_delta) and monitored.min_delta >= 0
 
 
 def _validation_left_out(run: Run) -> bool:

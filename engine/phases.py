@@ -7,7 +7,8 @@ from math import fsum, isclose
 
 from attrs import field, frozen
 
-from engine.curves import Curve, check_curve, is_number
+from engine.check import check_count, is_number
+from engine.curves import Curve, check_curve
 from engine.errors import ArgumentRefused
 from states.errors import shown, typed
 
@@ -120,7 +121,7 @@ def lead_in(count: int, first: Curve, then: Curve) -> Curve:
         >>> [round(curve.at(step, 7), 4) for step in range(7)]
         [0.0, 0.5, 1.0, 0.8536, 0.5, 0.1464, 0.0]
     """
-    _check_whole("lead_in", "count", count)
+    check_count("count", count, least=1)
     check_curve("lead_in", first)
     check_curve("lead_in", then)
     return _LedIn(count, first, then)
@@ -162,7 +163,7 @@ def repeat(curve: Curve, cycles: int, *, grow: float = 1) -> Curve:
         [1.0, 0.5, 1.0, 0.75, 0.5, 0.25]
     """
     check_curve("repeat", curve)
-    _check_whole("repeat", "cycles", cycles)
+    check_count("cycles", cycles, least=1)
     if not is_number(grow) or grow <= 0:
         raise ArgumentRefused(
             f"repeat was given grow {shown(grow)}, {typed(grow)}",
@@ -170,13 +171,3 @@ def repeat(curve: Curve, cycles: int, *, grow: float = 1) -> Curve:
             instead="say 2 for cycles of which each is twice as long as the one before; leave it out for 1",
         )
     return _Repeated(curve, cycles, grow)
-
-
-def _check_whole(where: str, name: str, value: object) -> None:
-    """Refuse what is no whole number above 0."""
-    if type(value) is not int or value < 1:
-        raise ArgumentRefused(
-            f"{where} was given {name} {shown(value)}, {typed(value)}",
-            allowed="a whole number, 1 or more",
-            instead=f"say {name}=3",
-        )

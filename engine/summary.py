@@ -13,6 +13,7 @@ from attrs import field, frozen
 from torch import Tensor, device, nn, optim
 from torch.nn.parameter import is_lazy
 
+from engine.columns import aligned
 from engine.listeners import Listener
 from engine.several import Optimizers
 from states.names import Event, Guard, name_of
@@ -152,12 +153,11 @@ class Summary:
         return lines
 
     def _callbacks(self) -> list[str]:
-        names = max((len(one.name) for one in self.callbacks), default=0)
-        orders = max((len(str(one.order)) for one in self.callbacks), default=0)
+        heads = aligned([(one.name, str(one.order)) for one in self.callbacks], "<>")
         lines = ["callbacks, in the order in which they are called"]
-        for one in self.callbacks:
-            head = f"{one.name:<{names}}  {one.order:>{orders}}  "
-            lines += wrap(head + str(one), WIDTH, subsequent_indent=" " * len(head), break_on_hyphens=False)
+        for head, one in zip(heads, self.callbacks, strict=True):
+            indent = " " * (len(head) + 2)
+            lines += wrap(f"{head}  {one}", WIDTH, subsequent_indent=indent, break_on_hyphens=False)
         return lines
 
 
@@ -270,11 +270,7 @@ def _layers(layers: Sequence[Layer]) -> list[str]:
         note = "lazy: not known before the first batch" if one.lazy else ""
         note = note or (f"{one.shared:,} shared with a layer above" if one.shared else "")
         rows.append((_short(one.name or "(the model)"), one.kind, f"{one.parameters:,}", f"{one.trainable:,}", note))
-    name, kind, *numbers = (max(len(row[column]) for row in rows) for column in range(4))
-    return [
-        f"{row[0]:<{name}}  {row[1]:<{kind}}  {row[2]:>{numbers[0]}}  {row[3]:>{numbers[1]}}  {row[4]}".rstrip()
-        for row in rows
-    ]
+    return aligned(rows, "<<>><")
 
 
 def _short(name: str) -> str:

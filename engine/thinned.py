@@ -19,7 +19,7 @@ class Thinned:
 
     Args:
         every: The first stride.
-        room: How many rows are kept at most, 2 or more.
+        points: How many rows are kept at most, 2 or more.
         shape: Of a row.
 
     Attributes:
@@ -27,7 +27,7 @@ class Thinned:
         stride: Which numbers are kept now: *every*, doubled as often as there was no room.
 
     Example:
-        >>> kept = Thinned(every=1, room=3, shape=())
+        >>> kept = Thinned(every=1, points=3, shape=())
         >>> kept.open(torch.device("cpu"))
         >>> for number in range(8):
         ...     kept.put(number, torch.tensor(float(number)))
@@ -35,8 +35,8 @@ class Thinned:
         ([0, 4], [0.0, 4.0])
     """
 
-    def __init__(self, every: int, room: int, shape: tuple[int, ...]) -> None:
-        self.room, self.shape, self.stride = room, shape, every
+    def __init__(self, every: int, points: int, shape: tuple[int, ...]) -> None:
+        self.points, self.shape, self.stride = points, shape, every
         self.numbers: list[int] = []
         self._table = torch.empty(0, *shape)
 
@@ -47,9 +47,9 @@ class Thinned:
 
     def open(self, device: torch.device) -> None:
         """Make room on a device."""
-        while len(self.numbers) > self.room:
+        while len(self.numbers) > self.points:
             self._thin()
-        table = torch.empty(self.room, *self.shape, device=device)
+        table = torch.empty(self.points, *self.shape, device=device)
         table[: len(self.numbers)] = self._table[: len(self.numbers)]
         self._table = table
 
@@ -63,7 +63,7 @@ class Thinned:
 
     def put(self, number: int, row: Tensor) -> None:
         """Keep a row, if it is due still when there is room."""
-        while self.due(number) and len(self.numbers) == self.room:
+        while self.due(number) and len(self.numbers) == self.points:
             self._thin()
         if self.due(number):
             self._table[len(self.numbers)].copy_(row)

@@ -16,6 +16,7 @@ import torch
 from attrs import define, evolve, field
 
 from engine.actions import Action
+from engine.columns import aligned
 from engine.listeners import Listener
 from engine.run import Run
 from states import Machine
@@ -144,8 +145,7 @@ class Timings:
             rows += self._rows(self.callbacks, least)
         for name, seconds in (("elsewhere", self.elsewhere), ("all", self.seconds)):
             rows.append((name, "", "", f"{seconds:.4f}", "", self._share(seconds)))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join(_line(row, widths) for row in rows)
+        return "\n".join(aligned(rows, "<<>"))
 
     def _rows(self, part: Mapping[Key, Spent], least: float) -> list[tuple[str, ...]]:
         """A row for each, the largest first, and one for all that are too small together."""
@@ -169,13 +169,6 @@ def _called(part: Mapping[Key, Spent]) -> dict[Key, Spent]:
 
 def _together(several: Collection[Spent]) -> Spent:
     return Spent(sum(one.calls for one in several), sum(one.nanoseconds for one in several))
-
-
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    """Words to the left, numbers to the right."""
-    words, numbers = row[:2], row[2:]
-    cells = [*map(str.ljust, words, widths[:2]), *map(str.rjust, numbers, widths[2:])]
-    return "  ".join(cells).rstrip()
 
 
 def _waiting(call: Callable[[Run], Result]) -> Callable[[Run], Result]:

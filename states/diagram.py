@@ -87,7 +87,7 @@ def diagram(
     Args:
         machine: Any machine; only its rows and its proof are read.
         format: "mermaid", "dot", "svg" or "png"; by default what the suffix of `path` says, "mermaid" without a path.
-        path: Where the picture is written as well.
+        path: Where the picture is written as well; its folders are made.
         hears: For an event, the names of the callbacks that hear it, in order; they are named below the picture, and
             the event has a star.
         answers: For a guard, the names of the callbacks that answer it, likewise.
@@ -116,6 +116,7 @@ def diagram(
     draw = FORMATS[_chosen(format, path)]
     drawn = draw(marked(picture(machine, hears, answers), machine, here, taken))
     if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(drawn.encode() if isinstance(drawn, str) else drawn)
     return drawn
 

@@ -64,7 +64,7 @@ ID = re.compile(r'<g id="[^"]*" ')
 
 
 class PicturesMissing(StateloopError):
-    """A picture was asked for that Graphviz lays out, and pygraphviz cannot be imported."""
+    """A picture was asked for, and the package that lays it out, pygraphviz or matplotlib, cannot be imported."""
 
 
 def to_svg(picture: Picture) -> str:

@@ -17,14 +17,15 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
-from engine.check import check_count
+from engine.check import check_count, is_number
+from engine.columns import aligned
 from engine.counts import Counts
 from engine.errors import ArgumentRefused
+from engine.figures import COLOURS, new_figure, saved, tidy
 from engine.listeners import Callback
 from engine.run import Run
 from engine.thinned import Thinned
 from states.errors import nearest, shown, typed
-from states.svg import PicturesMissing
 
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class ActivationStats(Callback):
     Args:
         layers: Modules, or their names in the model; by default all that have no module inside.
         every: Look at each n-th batch.
-        near_zero: What is near zero: at most so far from it.
-        room: How many batches are kept at most: when there are more, every second is forgotten.
+        near_zero: Up to which absolute value a number is near zero; by default as in fastai.
+        points: How many batches are kept at most: when there are more, every second is forgotten.
 
     Raises:
         ArgumentRefused: a number that makes no sense; when the training starts, a layer that the model does not have.
@@ -104,15 +105,15 @@ class ActivationStats(Callback):
     _looking: bool
     _due: bool
 
-    def __init__(self, *layers: str | nn.Module, every: int = 1, near_zero: float = 0.05, room: int = 1024) -> None:
+    def __init__(self, *layers: str | nn.Module, every: int = 1, near_zero: float = 0.05, points: int = 1024) -> None:
         for layer in layers:
             if not isinstance(layer, str | nn.Module):
                 raise _refused(f"a layer is {shown(layer)}, {typed(layer)}", "modules of the model, or their names")
         check_count("every", every, least=1)
-        check_count("room", room, least=2)
-        if isinstance(near_zero, bool) or not isinstance(near_zero, int | float) or not near_zero >= 0:
+        check_count("points", points, least=2)
+        if not is_number(near_zero) or near_zero < 0:
             raise _refused(f"near_zero is {shown(near_zero)}", "a number, 0 or more")
-        self.layers, self.every, self.near_zero, self.room = layers, every, near_zero, room
+        self.layers, self.every, self.near_zero, self.points = layers, every, near_zero, points
         self._handles: list[RemovableHandle] = []
         self._forget({})
 
@@ -194,28 +195,20 @@ class ActivationStats(Callback):
         for name, one in self.stats.items() if self.batches else ():
             mean, std, near = (float(values[-1]) for values in (one.mean, one.std, one.near_zero))
             rows.append((name or "(the model)", one.kind, f"{mean:.4g}", f"{std:.4g}", f"{near:.1%}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join("  ".join(map(_cell, row, widths, range(len(row)))) for row in rows)
+        return "\n".join(aligned(rows, "<<>"))
 
     def plot(self, path: str | PathLike[str] | None = None) -> "Figure":
         """Draw the mean of each layer, within a standard deviation, over the batches.
 
         Args:
-            path: Where the picture is saved as well.
+            path: Where the picture is saved as well; its folders are made.
 
         Raises:
             PicturesMissing: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure  # noqa: PLC0415  # only a picture needs it
-        except ImportError as missing:
-            raise PicturesMissing(
-                "a plot is drawn by matplotlib, which cannot be imported\n"
-                "  instead:  pip install 'stateloop[pictures]'; or read stats, or print table(), which need nothing"
-            ) from missing
         stats = self.stats
         columns, rows = min(COLUMNS, max(len(stats), 1)), -(-len(stats) // COLUMNS) or 1
-        figure = Figure(figsize=(1 + 2.4 * columns, 0.6 + 1.9 * rows), layout="constrained", dpi=150)
+        figure = new_figure(1 + 2.4 * columns, 0.6 + 1.9 * rows)
         panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
         for number, (name, one) in enumerate(stats.items()):
             self._draw(name, one, panels[number])
@@ -224,18 +217,15 @@ class ActivationStats(Callback):
             axes.set_axis_off()
         figure.supxlabel("batch", fontsize="medium")
         figure.supylabel("mean of the output, within a standard deviation", fontsize="medium")
-        if path is not None:
-            figure.savefig(path)
-        return figure
+        return saved(figure, path)
 
     def _draw(self, name: str, one: Activations, axes: "Axes") -> None:
-        axes.fill_between(self.batches, one.mean - one.std, one.mean + one.std, color="#4c72b0", alpha=0.25, lw=0)
-        axes.plot(self.batches, one.mean, color="#4c72b0", lw=1)
+        axes.fill_between(self.batches, one.mean - one.std, one.mean + one.std, color=COLOURS[0], alpha=0.25, lw=0)
+        axes.plot(self.batches, one.mean, color=COLOURS[0], lw=1)
         near = f", {float(one.near_zero[-1]):.0%} near 0" if self.batches else ""
         axes.set_title(f"{name[-TITLE:] or 'the model'}\n{one.kind}{near}", loc="left", fontsize="small")
         axes.tick_params(labelsize="x-small")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        tidy(axes)
 
     def _found(self, model: nn.Module) -> dict[str, nn.Module]:
         """The layers by name, in the order of the model."""
@@ -265,14 +255,9 @@ class ActivationStats(Callback):
     def _forget(self, kinds: Mapping[str, str]) -> None:
         """Begin anew, with these layers."""
         self._kinds = dict(kinds)
-        self._kept, self._batches = Thinned(self.every, self.room, (len(kinds), 3)), Counts()
+        self._kept, self._batches = Thinned(self.every, self.points, (len(kinds), 3)), Counts()
         self._latest = torch.empty(len(kinds), 3)
         self._looking = self._due = False
-
-
-def _cell(text: str, width: int, column: int) -> str:
-    """Words to the left, numbers to the right."""
-    return text.ljust(width) if column < 2 else text.rjust(width)  # noqa: PLR2004  # two columns are words
 
 
 def _refused(what: str, allowed: str) -> ArgumentRefused:

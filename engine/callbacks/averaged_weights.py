@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
-from engine.check import check_count
+from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
 from engine.run import Run
@@ -34,7 +34,7 @@ class AveragedWeights(Callback):
     Args:
         decay: How much of the average stays in each update, from 0 to below 1; `None` is the equal average.
         start_epoch: The epoch in which averaging begins.
-        update_every: Each so many steps the weights are taken in; those of an epoch make it once per epoch.
+        every: Each so many steps the weights are taken in; those of an epoch make it once per epoch.
         in_validation: Whether the validations of a training look at the average, as soon as there is one.
 
     Attributes:
@@ -67,10 +67,10 @@ class AveragedWeights(Callback):
         *,
         decay: float | None = 0.999,
         start_epoch: int = 0,
-        update_every: int = 1,
+        every: int = 1,
         in_validation: bool = True,
     ) -> None:
-        if decay is not None and (isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1):
+        if decay is not None and not (is_number(decay) and 0 <= decay < 1):
             raise ArgumentRefused(
                 f"decay is {shown(decay)}, {typed(decay)}",
                 allowed="a number from 0 to below 1; None for the equal average",
@@ -83,8 +83,8 @@ class AveragedWeights(Callback):
                 instead="leave it out to validate with the averages",
             )
         check_count("start_epoch", start_epoch)
-        check_count("update_every", update_every, least=1)
-        self.decay, self.start_epoch, self.update_every = decay, start_epoch, update_every
+        check_count("every", every, least=1)
+        self.decay, self.start_epoch, self.every = decay, start_epoch, every
         self.in_validation = in_validation
         self.weights: dict[str, Tensor] = {}
         self._average: Callable[..., None] = (
@@ -108,7 +108,7 @@ class AveragedWeights(Callback):
         if run.epoch < self.start_epoch:
             return
         self._steps += 1
-        if self._steps % self.update_every:
+        if self._steps % self.every:
             return
         now = _tensors(run.model)
         if self.weights:

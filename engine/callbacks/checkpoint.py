@@ -102,7 +102,7 @@ class Checkpoint(Callback):
                 allowed="mode, keep and last=False together with a monitor",
                 instead='write monitor="valid_loss", mode="min", or leave the others out',
             )
-        self.folder, self.keep, self.last, self.every, self.monitors = Path(folder), keep, last, every, monitor
+        self.folder, self.keep, self.last, self.every, self.monitor = Path(folder), keep, last, every, monitor
         self._monitored = None if monitor is None else Monitored(monitor, mode)  # type: ignore[arg-type]  # it looks
         # The best first.  Invariant: at most *keep*, all written by this training.
         self._kept: list[Kept] = []
@@ -154,7 +154,7 @@ class Checkpoint(Callback):
 
     def __repr__(self) -> str:
         """One line: where it writes, and which file is the best."""
-        best = "" if self.monitors is None else f"; the best of {self.monitors}: {self.best_path or 'none yet'}"
+        best = "" if self.monitor is None else f"; the best of {self.monitor}: {self.best_path or 'none yet'}"
         return f"<Checkpoint in {self.folder}{best}>"
 
     def _write(self, run: Run, best: list[str]) -> None:

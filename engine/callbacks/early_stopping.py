@@ -52,7 +52,7 @@ class EarlyStopping(Callback):
     order = 210
 
     def __init__(self, *, monitor: str, mode: Mode, patience: int, min_delta: float = 0.0) -> None:
-        self._monitored, self.monitors = Monitored(monitor, mode, min_delta), monitor
+        self._monitored, self.monitor = Monitored(monitor, mode, min_delta), monitor
         check_count("patience", patience, least=1)
         self.patience = patience
         self.best, self.best_epoch, self.waited = self._monitored.worst, -1, 0

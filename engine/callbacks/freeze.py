@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from engine.check import check_count
 from engine.errors import ArgumentRefused, hint
+from engine.frozen import freeze, unfreeze
 from engine.listeners import Callback
 from engine.run import Run
 from states.errors import shown, typed
@@ -67,23 +68,14 @@ class Freeze(Callback):
     def on_train_end(self, run: Run) -> None:
         """Put back."""
         del run
-        self._put_back()
+        unfreeze(self._frozen)
 
     def _freeze_or_not(self, run: Run) -> None:
         if self.until is not None and run.epoch >= self.until:
-            self._put_back()
+            unfreeze(self._frozen)
             return
         for module in self._modules(run.model):
-            for parameter in module.parameters():
-                if parameter.requires_grad:
-                    self._frozen.append(parameter)
-                    parameter.requires_grad_(False)
-                    parameter.grad = None  # an optimizer moves what has one
-
-    def _put_back(self) -> None:
-        for parameter in self._frozen:
-            parameter.requires_grad_(True)
-        self._frozen = []
+            self._frozen += freeze(module.parameters())
 
     def _modules(self, model: nn.Module) -> list[nn.Module]:
         named = dict(model.named_modules(remove_duplicate=False))

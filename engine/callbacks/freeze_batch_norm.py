@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.errors import ArgumentRefused
+from engine.frozen import freeze, unfreeze
 from engine.listeners import Callback
 from engine.run import Run
 from states.errors import shown, typed
@@ -82,18 +83,14 @@ class FreezeBatchNorm(Callback):
         del run
         for hook in self._hooks:
             hook.remove()
-        for parameter in self._frozen:
-            parameter.requires_grad_(True)
-        self._norms, self._frozen, self._hooks = [], [], []
+        unfreeze(self._frozen)
+        self._norms, self._hooks = [], []
 
     def _freeze(self) -> None:
         for norm in self._norms:
             norm.eval()
-            for parameter in () if self.train_affine else norm.parameters():
-                if parameter.requires_grad:
-                    self._frozen.append(parameter)
-                    parameter.requires_grad_(False)
-                    parameter.grad = None  # an optimizer moves what has one
+            if not self.train_affine:
+                self._frozen += freeze(norm.parameters())
 
 
 def _to_evaluation(norm: "Module", inputs: object) -> None:

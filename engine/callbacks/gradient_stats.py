@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from engine.check import check_count
+from engine.check import check_count, is_number
+from engine.columns import aligned
 from engine.counts import Counts
 from engine.errors import ArgumentRefused
+from engine.figures import new_figure, saved
 from engine.listeners import Callback
 from engine.run import Run
 from engine.thinned import Thinned
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # What is measured of each parameter, in this order.
 COLUMNS = ("grad_mean", "grad_std", "grad_near_zero", "grad_norm", "mean", "std", "norm", "update_ratio")
+# Up to so many times its least number, a scale has 3, 30, ... between the powers of ten; on a longer one is no room.
+SHORT = 1e4
 
 
 class GradientStats(Callback):
@@ -39,13 +43,13 @@ class GradientStats(Callback):
     Args:
         every: Look at each so many steps.
         near_zero: Up to which absolute value a number is near zero.
-        room: How many steps are kept at most: when there are more, every second is forgotten.
+        points: How many steps are kept at most: when there are more, every second is forgotten.
 
     Attributes:
         names: The parameters, as `model.named_parameters()` calls them.
 
     Raises:
-        ArgumentRefused: *every* is no whole number from 1 on, *near_zero* no number from 0 on, *room* none from 2 on;
+        ArgumentRefused: *every* is no whole number from 1 on, *near_zero* no number from 0 on, *points* none from 2 on;
             at `train_begin`, where a training goes on with the numbers of another model.
 
     Cost per step: a comparison; at every n-th about twenty operations for each parameter and a copy of the weights, all
@@ -65,16 +69,16 @@ class GradientStats(Callback):
 
     order = 40
 
-    def __init__(self, *, every: int = 50, near_zero: float = 1e-8, room: int = 1024) -> None:
+    def __init__(self, *, every: int = 50, near_zero: float = 1e-8, points: int = 1024) -> None:
         check_count("every", every, least=1)
-        check_count("room", room, least=2)
-        if isinstance(near_zero, bool) or not isinstance(near_zero, int | float) or not near_zero >= 0:
+        check_count("points", points, least=2)
+        if not is_number(near_zero) or near_zero < 0:
             raise ArgumentRefused(
                 f"near_zero is {shown(near_zero)}, {typed(near_zero)}",
                 allowed="a number, 0 or more",
                 instead="leave it out for 1e-8",
             )
-        self.every, self.near_zero, self.room = every, near_zero, room
+        self.every, self.near_zero, self.points = every, near_zero, points
         # Between step_begin and step_end the weights before it, with what was measured.
         self._open: tuple[list[Tensor], list[Tensor]] | None = None
         self._begin([])
@@ -131,31 +135,27 @@ class GradientStats(Callback):
     def table(self) -> str:
         """The numbers of the last step that was looked at, a line for each parameter."""
         self._refuse_nothing("table")
-        width = max(map(len, self.names))
-        lines = [f"{f'step {self.steps[-1]}':{width}}  {'  '.join(f'{c:>14}' for c in COLUMNS)}"]
-        for name, numbers in zip(self.names, self._kept.values[-1].tolist(), strict=True):
-            lines.append(f"{name:{width}}  {'  '.join(f'{number:14.3g}' for number in numbers)}")
-        return "\n".join(lines)
+        rows = zip(self.names, self._kept.values[-1].tolist(), strict=True)
+        cells = [(name, *(f"{number:.3g}" for number in numbers)) for name, numbers in rows]
+        return "\n".join(aligned([(f"step {self.steps[-1]}", *(f"{name:>14}" for name in COLUMNS)), *cells], "<>"))
 
     def plot(self, path: str | PathLike[str] | None = None) -> "Figure":
         """A picture of the norms of gradients and of how far steps move weights, parameter by step, on log scales.
 
         Args:
-            path: Where it is saved as well; its end says as what.
+            path: Where it is saved as well; its end says as what, and its folders are made.
 
         Raises:
             ArgumentRefused: nothing was measured yet.
             PicturesMissing: matplotlib is not installed.
         """
         self._refuse_nothing("plot")
-        figure = _figure(len(self.names))
+        figure = new_figure(9, 1.5 + 0.22 * max(len(self.names), 6))
         titles = {"grad_norm": "norm of the gradient", "update_ratio": "norm of the step / norm of the weights"}
         axes = figure.subplots(1, len(titles), sharey=True)
         for panel, (column, title) in zip(axes, titles.items(), strict=True):
             self._draw(panel, column, title)
-        if path is not None:
-            figure.savefig(path)
-        return figure
+        return saved(figure, path)
 
     def state_dict(self) -> dict[str, Any]:
         """All that was measured."""
@@ -169,7 +169,7 @@ class GradientStats(Callback):
 
     def _begin(self, names: list[str]) -> None:
         self.names, self._steps = names, Counts()
-        self._kept = Thinned(self.every, self.room, (len(names), len(COLUMNS)))
+        self._kept = Thinned(self.every, self.points, (len(names), len(COLUMNS)))
 
     @torch.no_grad()
     def _measured(self, parameter: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class GradientStats(Callback):
 
     def _draw(self, axes: "Axes", column: str, title: str) -> None:
         from matplotlib.colors import LogNorm  # noqa: PLC0415  # only a picture needs it
-        from matplotlib.ticker import LogLocator, MaxNLocator  # noqa: PLC0415  # as above
+        from matplotlib.ticker import LogLocator  # noqa: PLC0415  # as above
 
         numbers = self.stats[column].T.numpy()
         positive = numbers[(numbers > 0) & (numbers < torch.inf)]
@@ -206,24 +206,14 @@ class GradientStats(Callback):
         axes.set_xlabel("step")
         axes.set_ylim(len(self.names), 0)  # the first layer on top
         axes.set_yticks([number + 0.5 for number in range(len(self.names))], self.names)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.locator_params("x", integer=True)
         axes.tick_params(axis="y", length=0)
         axes.spines[:].set_visible(False)
         if scale is not None:
-            bar = axes.figure.colorbar(mesh, ax=axes, ticks=LogLocator(subs=(1, 3)), format="{x:g}")
+            subs = (1, 3) if positive.max() < SHORT * positive.min() else (1,)
+            bar = axes.figure.colorbar(mesh, ax=axes, ticks=LogLocator(subs=subs), format="{x:g}")
             bar.minorticks_off()
             bar.outline.set_visible(False)
-
-
-def _figure(rows: int) -> "Figure":
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # only a picture needs it
-    except ImportError as missing:
-        from states.svg import PicturesMissing  # noqa: PLC0415  # only where it is raised
-
-        msg = 'a plot needs matplotlib, which is not installed\n  instead:  pip install "stateloop[pictures]"'
-        raise PicturesMissing(msg) from missing
-    return Figure(figsize=(9, 1.5 + 0.22 * max(rows, 6)), layout="constrained", dpi=150)
 
 
 def _plain(numbers: Tensor) -> Tensor:

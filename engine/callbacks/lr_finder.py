@@ -5,41 +5,20 @@ from math import inf, isfinite
 from typing import Any
 from weakref import ref
 
-from attrs import define, field
 from torch import Tensor
 
-from engine.check import check_count
+from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
 from engine.found import LRFound
 from engine.hyper import Place, check_shared, find, group_numbers
 from engine.listeners import Callback
 from engine.run import Run
+from engine.series import Series
 from states.errors import shown, typed
 
 
 # What a loss keeps of its weight in the smoothed mean with each batch behind it.
 BETA = 0.98
-
-
-@define(eq=False)
-class Points:
-    """The points of a search so far."""
-
-    rates: list[float] = field(factory=list)
-    raw: list[float] = field(factory=list)
-    losses: list[float] = field(factory=list)  # smoothed
-    # What the smoothed losses are made from, and the best of them.
-    _sum: float = 0.0
-    _best: float = inf
-
-    def add(self, rate: float, loss: float) -> tuple[float, float]:
-        """Take in a point; the smoothed loss, and the best one so far."""
-        self.rates.append(rate)
-        self.raw.append(loss)
-        self._sum = BETA * self._sum + (1 - BETA) * loss
-        self.losses.append(self._sum / (1 - BETA ** len(self.raw)))  # without the weight of the 0 it began with
-        self._best = min(self._best, self.losses[-1])
-        return self.losses[-1], self._best
 
 
 class LRFinder(Callback):
@@ -94,7 +73,7 @@ class LRFinder(Callback):
         groups: int | Collection[int] | None = None,
     ) -> None:
         _check_above("start_lr", start_lr, 0)
-        if not isinstance(end_lr, int | float) or isinstance(end_lr, bool) or not start_lr < end_lr < inf:
+        if not is_number(end_lr) or end_lr <= start_lr:
             raise ArgumentRefused(
                 f"start_lr is {start_lr:g} and end_lr is {shown(end_lr)}",
                 allowed="a finite end_lr above start_lr",
@@ -105,19 +84,25 @@ class LRFinder(Callback):
             _check_above("stop_at", stop_at, 1)
         self.start_lr, self.end_lr, self.num_it, self.stop_at = start_lr, end_lr, num_it, stop_at
         self.groups = group_numbers(groups)
-        # The curve so far, how many batches have ended, the rate of the batch in hand, and why it is over, if it is.
-        self._curve, self._tried, self._rate, self._over = Points(), 0, start_lr, ""
+        self._begin()
         # The groups with their rates from before and their ratios to the largest; the loss of the batch before.
         self._swept: list[tuple[Place, float, float]] = []
         self._stale: ref[Tensor] | None = None
+
+    def _begin(self) -> None:
+        # The rates with a loss, these losses, and the best when smoothed.
+        self._rates: list[float] = []
+        self._curve, self._best = Series(self.num_it, BETA), inf
+        # How many batches have ended, the rate of the batch in hand, and why it is over, if it is.
+        self._tried, self._rate, self._over = 0, self.start_lr, ""
 
     @property
     def found(self) -> LRFound:
         """What the last run has found, also if it goes on or has failed."""
         return LRFound(
-            rates=tuple(self._curve.rates),
-            losses=tuple(self._curve.losses),
-            raw_losses=tuple(self._curve.raw),
+            rates=tuple(self._rates),
+            losses=tuple(self._curve.smoothed),
+            raw_losses=tuple(self._curve.losses),
             planned=self.num_it,
             stopped=self._over or "the search is not over",
         )
@@ -139,7 +124,7 @@ class LRFinder(Callback):
                 allowed="an engine with an optimizer, or several",
                 instead="write Engine(model, loss_fn, optimizer)",
             )
-        self._curve, self._tried, self._over = Points(), 0, ""
+        self._begin()
         groups = run.optimizer.param_groups
         places = self._places(groups)
         # A tensor is written into, so its number is kept; reading it waits for the device, once.
@@ -191,16 +176,20 @@ class LRFinder(Callback):
 
     def _keep(self, loss: float) -> None:
         """Add a point to the curve; is it the last?"""
-        smoothed, best = self._curve.add(self._rate, loss)
+        self._rates.append(self._rate)
+        self._curve.take([self._tried], iter([loss]))
+        smoothed = self._curve.smoothed[-1]
+        self._best = min(self._best, smoothed)
         if not isfinite(loss):
+            self._curve.smoothed[-1] = loss  # the average passes it over
             self._over = f"the loss was {loss}"
-        elif self.stop_at is not None and smoothed > best + (self.stop_at - 1) * abs(best):
+        elif self.stop_at is not None and smoothed > self._best + (self.stop_at - 1) * abs(self._best):
             self._over = f"the smoothed loss was more than {self.stop_at:g} times its best"
 
 
 def _check_above(name: str, value: object, least: float) -> None:
     """Refuse what is no finite number above *least*."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least < value < inf:
+    if not is_number(value) or value <= least:
         raise ArgumentRefused(
             f"{name} is {shown(value)}, {typed(value)}",
             allowed=f"a finite number above {least:g}",

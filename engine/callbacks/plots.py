@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from math import ceil
-from os import PathLike
 from typing import TYPE_CHECKING
 
 from engine.callbacks.tables import COUNTED, TIMED, Records, columns
 from engine.errors import Refused
+from engine.figures import COLOURS, mark_epochs, new_figure, tidy
 from engine.series import Series
 
 
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRAIN, VALID = "#4c72b0", "#dd8452"
-# Of several lines in one place.
-COLOURS = (TRAIN, VALID, "#55a868", "#c44e52", "#8172b3", "#937860")
-# How many plots are beside each other at most, and how many epochs have a mark.
-BESIDE, MARKS = 2, 10
+TRAIN, VALID = COLOURS[:2]
+# How many plots are beside each other at most.
+BESIDE = 2
 
 
 def loss(series: Series, records: Records) -> "Figure":
@@ -78,13 +76,6 @@ def schedule(series: Series) -> "Figure":
     return figure
 
 
-def saved(figure: "Figure", path: str | PathLike[str] | None) -> "Figure":
-    """The figure, which is written into a file where one is given."""
-    if path is not None:
-        figure.savefig(path)
-    return figure
-
-
 def _nothing(what: str, instead: str) -> Refused:
     what = f"{what} was recorded, so there is nothing to draw"
     return Refused(what, allowed="a recorder that has heard a training", instead=instead)
@@ -108,24 +99,13 @@ def _told(name: str) -> str:
 
 def _panels(labels: Sequence[str], along: str) -> "tuple[Figure, list[Axes]]":
     """A figure with a plot for each label, which stands at its y axis; whole numbers of *along* at the x axis."""
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # only plots need it
-        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # as above
-    except ImportError as missing:
-        raise Refused(
-            "plots are drawn by matplotlib, which cannot be imported",
-            allowed="Python with matplotlib",
-            instead='pip install "stateloop[pictures]"; or take the numbers: recorder.losses, recorder.epochs',
-        ) from missing
     beside = min(BESIDE, len(labels))
     rows = ceil(len(labels) / beside)
-    size = (6.4, 4) if len(labels) == 1 else (4.8 * beside, 3 * rows)
-    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    figure = new_figure(6.4, 4) if len(labels) == 1 else new_figure(4.8 * beside, 3 * rows)
     panels = [figure.add_subplot(rows, beside, at, xlabel=along, ylabel=label) for at, label in enumerate(labels, 1)]
     for axes in panels:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        axes.locator_params("x", integer=True)
+        tidy(axes)
     return figure, panels
 
 
@@ -138,12 +118,4 @@ def _draw(axes: "Axes", series: Series, name: str, colour: str) -> None:
 
 def _over_batches(axes: "Axes", series: Series) -> None:
     """Batches along the x axis; above it where epochs begin."""
-    axes.grid(visible=False, axis="x")
-    marked = series.begins[:: max(1, ceil(len(series.begins) / MARKS))]
-    for begin in marked:
-        axes.axvline(begin.batch, color="black", alpha=0.12, linewidth=0.8, zorder=0)
-    above = axes.secondary_xaxis("top")
-    above.set_xticks([begin.batch for begin in marked], labels=[str(begin.epoch) for begin in marked])
-    above.set_xlabel("epoch")
-    above.spines["top"].set_visible(False)
-    above.tick_params(length=0)
+    mark_epochs([axes], [(begin.epoch, begin.batch) for begin in series.begins])

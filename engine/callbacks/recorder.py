@@ -11,8 +11,9 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from engine.callbacks import plots, tables
-from engine.check import check_count
+from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
+from engine.figures import saved
 from engine.hyperparameters import Hyperparameters
 from engine.listeners import Callback
 from engine.room import Room, is_scalar
@@ -67,7 +68,7 @@ class Recorder(Callback):
 
     def __init__(self, *, points: int = 20_000, beta: float = 0.98) -> None:
         check_count("points", points, least=2)  # of one point, no second one could go
-        if not isinstance(beta, int | float) or not 0 <= beta < 1:
+        if not (is_number(beta) and 0 <= beta < 1):
             raise ArgumentRefused(
                 f"beta is {shown(beta)}",
                 allowed="a number from 0, for the losses themselves, to below 1",
@@ -229,7 +230,7 @@ class Recorder(Callback):
         return tables.text(self.epochs)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
-        """Write the records of the epochs into a file, a line each below their names."""
+        """Write the records of the epochs into a file, a line each below their names; its folders are made."""
         tables.write_csv(self.epochs, path)
 
     def to_frame(self) -> "DataFrame":
@@ -244,27 +245,28 @@ class Recorder(Callback):
         """Draw the loss of each batch, its moving average, and the validation's mean at the end of each epoch.
 
         Args:
-            path: Where the picture is written as well; its ending says as what.
+            path: Where the picture is written as well; its ending says as what, and its folders are made.
 
         Raises:
-            Refused: there is nothing to draw, or matplotlib is not installed; so do all plots.
+            Refused: there is nothing to draw; so do all plots.
+            PicturesMissing: matplotlib is not installed; so do all plots.
         """
         self._read()
-        return plots.saved(plots.loss(self._series, self.epochs), path)
+        return saved(plots.loss(self._series, self.epochs), path)
 
     def plot_lr(self, path: str | PathLike[str] | None = None) -> "Figure":
         """Draw the learning rate of each group."""
         self._read()
-        return plots.saved(plots.rates(self._series), path)
+        return saved(plots.rates(self._series), path)
 
     def plot_metrics(self, path: str | PathLike[str] | None = None) -> "Figure":
         """Draw the loss and each metric, epoch by epoch, of training and validation."""
-        return plots.saved(plots.metrics(self.epochs), path)
+        return saved(plots.metrics(self.epochs), path)
 
     def plot_schedule(self, path: str | PathLike[str] | None = None) -> "Figure":
         """Draw each hyperparameter that moved."""
         self._read()
-        return plots.saved(plots.schedule(self._series), path)
+        return saved(plots.schedule(self._series), path)
 
 
 def _record(run: Run) -> dict[str, Any]:

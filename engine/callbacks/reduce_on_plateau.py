@@ -71,7 +71,7 @@ class ReduceLROnPlateau(Callback):
         min_delta: float = 0.0,
         cooldown: int = 0,
     ) -> None:
-        self._monitored, self.monitors = Monitored(monitor, mode, min_delta), monitor
+        self._monitored, self.monitor = Monitored(monitor, mode, min_delta), monitor
         check_count("patience", patience, least=1)
         check_count("cooldown", cooldown)
         _check("factor", factor, "a number above 0 and below 1", fits=0 < _number(factor) < 1)

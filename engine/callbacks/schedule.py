@@ -1,7 +1,7 @@
 """Which values have the hyperparameters now?  Written from curves, at the place that the run has come to."""
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.check import check_count, length
@@ -149,7 +149,7 @@ class Schedule(Callback):
         courses = self._courses(epochs, batches)
         return {f"{name}{label and ' of '}{label}": v for name, lines in courses.items() for label, v in lines.items()}
 
-    def preview(self, epochs: int, batches: int, path: str | Path | None = None) -> "Figure":
+    def preview(self, epochs: int, batches: int, path: str | PathLike[str] | None = None) -> "Figure":
         """A picture of those values, a `matplotlib.figure.Figure`; written to *path* too, if there is one.
 
         Raises:

@@ -6,7 +6,8 @@ from typing import Literal
 from attrs import frozen
 
 from engine.callbacks.schedule import Curves, Schedule
-from engine.curves import Constant, Cosine, Curve, Linear, is_number
+from engine.check import check_count, is_number
+from engine.curves import Constant, Cosine, Curve, Linear
 from engine.errors import ArgumentRefused
 from engine.phases import combine, in_phases, lead_in, repeat
 from states.errors import shown, typed
@@ -144,6 +145,7 @@ def warm_up(
             instead="write warm_up(0.1, share=0.05), or warm_up(0.1, batches=500)",
         )
     _check_factor("div_factor", div_factor)
+    check_count("batches", batches, least=1, may_be_none=True)
     if share is not None:
         _check_share("share", share, 1)
 

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.columns import aligned
 from engine.errors import Refused
 
 
@@ -33,13 +34,12 @@ def columns(records: Records) -> list[str]:
 def text(records: Records) -> str:
     """A line for each epoch, below the names."""
     names = [name for name in columns(records) if name not in ("batches", "started")]
-    lines = [names, *([_cell(record.get(name, "")) for name in names] for record in records)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return "\n".join(aligned([names, *([_cell(record.get(name, "")) for name in names] for record in records)], "<"))
 
 
 def write_csv(records: Records, path: str | PathLike[str]) -> None:
-    """A line for each epoch, below the names, with all digits."""
+    """A line for each epoch, below the names, with all digits; the folders of the file are made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns(records))
         writer.writeheader()

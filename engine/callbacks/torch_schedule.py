@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from engine.errors import ArgumentRefused, OptimizerRefused, hint
+from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.listeners import Callback
+from engine.monitored import Monitored
 from engine.run import Run
 from engine.several import Optimizers
 from states.errors import shown, typed
@@ -30,12 +31,13 @@ class TorchSchedule(Callback):
     Args:
         scheduler: One that was made for the optimizer of the engine, or for one of several.
         by: What it counts.  `OneCycleLR(total_steps=epochs * len(loader))` counts batches.
-        metric: For `ReduceLROnPlateau`: the name in `run.metrics` of the number that it looks at, at the end of each
+        monitor: For `ReduceLROnPlateau`: the name in `run.metrics` of the number that it looks at, at the end of each
             epoch.  An epoch whose validation was skipped is not looked at, if it has no such number.
 
     Raises:
-        ArgumentRefused: what is no such schedule; another unit; a metric without `ReduceLROnPlateau`, or the reverse;
-            when a training starts, a metric that cannot come; at the end of an epoch, one that did not.
+        ArgumentRefused: what is no such schedule; another unit; a *monitor* without `ReduceLROnPlateau`, or the
+            reverse; when a training starts, a metric that cannot come; at the end of an epoch, one that did not.
+        MetricRefused: at the end of an epoch: it is no number.
         OptimizerRefused: when a training starts: the schedule was made for another optimizer.
         CallbackRefused: when a training starts: another callback writes the same hyperparameter of a group.
 
@@ -56,14 +58,15 @@ class TorchSchedule(Callback):
     order = -50
 
     def __init__(
-        self, scheduler: LRScheduler, *, by: Literal["epoch", "batch", "update"] = "epoch", metric: str | None = None
+        self, scheduler: LRScheduler, *, by: Literal["epoch", "batch", "update"] = "epoch", monitor: str | None = None
     ) -> None:
-        _check(scheduler, by, metric)
-        self.scheduler, self.by, self.metric, self.monitors = scheduler, by, metric, metric
+        _check(scheduler, by, monitor)
+        self.scheduler, self.by, self.monitor = scheduler, by, monitor
+        self._monitored: Monitored | None = None
+        if monitor is not None and isinstance(scheduler, ReduceLROnPlateau):
+            self._monitored = Monitored(monitor, scheduler.mode)
         # Whether a batch has ended for which the schedule has not stepped; the optimizer steps for which it has.
         self._due, self._updates = False, 0
-        # Whether this epoch was validated.
-        self._validated = False
 
     def writes(self, param_groups: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
         """What is written of which group: two callbacks that write the same are refused."""
@@ -87,8 +90,8 @@ class TorchSchedule(Callback):
             self._due = False
 
     def on_epoch_begin(self, run: Run) -> None:
-        """No validation yet, and no update."""
-        self._validated, self._updates = False, run.updates
+        """No update yet."""
+        self._updates = run.updates
 
     def on_batch_begin(self, run: Run) -> None:
         """Step for the batch before: its window has been stepped."""
@@ -101,16 +104,15 @@ class TorchSchedule(Callback):
         if run.updates != self._updates and self.by == "update":
             self._step(run)
 
-    def on_validate_end(self, run: Run) -> None:
-        """Now there are numbers to look at."""
-        del run
-        self._validated = True
-
     def on_epoch_end(self, run: Run) -> None:
         """Step for the epoch, or for what was left open."""
-        if self.by == "epoch":
+        if self._monitored is not None:
+            value = self._monitored.value(run)
+            if value is not None:
+                self.scheduler.step(value)  # type: ignore[arg-type]  # what it looks at: ReduceLROnPlateau
+        elif self.by == "epoch":
             if not run.stopping:
-                self._step_epoch(run)
+                self._step(run)
         elif self._due or (self.by == "update" and run.updates != self._updates):
             self._step(run)
 
@@ -123,18 +125,6 @@ class TorchSchedule(Callback):
         self.scheduler.load_state_dict(dict(state["scheduler"]))  # torch takes things out of it
         self._due = state["due"]
 
-    def _step_epoch(self, run: Run) -> None:
-        if self.metric is None:
-            self._step(run)
-        elif self.metric in run.metrics:
-            self.scheduler.step(run.metrics[self.metric])  # type: ignore[arg-type]  # a metric: ReduceLROnPlateau
-        elif self._validated or run.valid_loader is None:
-            raise ArgumentRefused(
-                f"TorchSchedule looks at the metric {self.metric!r}, and nobody has measured it in {run.where}",
-                allowed=", ".join(run.metrics) or "none: the engine has metrics=None, and no callback gives one",
-                instead=hint(self.metric, run.metrics),
-            )
-
     def _step(self, run: Run) -> None:
         """Step.  Before the optimizer has, because its first steps were skipped, torch would think it an oversight."""
         self._due, self._updates = False, run.updates
@@ -146,7 +136,7 @@ class TorchSchedule(Callback):
             self.scheduler.step()
 
 
-def _check(scheduler: object, by: str, metric: object) -> None:
+def _check(scheduler: object, by: str, monitor: object) -> None:
     if not isinstance(scheduler, LRScheduler):
         raise ArgumentRefused(
             f"TorchSchedule was given {shown(scheduler)}, {typed(scheduler)}",
@@ -158,15 +148,15 @@ def _check(scheduler: object, by: str, metric: object) -> None:
             f"by is {shown(by)}", allowed=", ".join(map(repr, UNITS)), instead="leave it out for 'epoch'"
         )
     name, plateau = type(scheduler).__name__, isinstance(scheduler, ReduceLROnPlateau)
-    if plateau and (not isinstance(metric, str) or by != "epoch"):
+    if plateau and (not isinstance(monitor, str) or by != "epoch"):
         raise ArgumentRefused(
-            f"{name} was given with metric={shown(metric)} and by={by!r}",
+            f"{name} was given with monitor={shown(monitor)} and by={by!r}",
             allowed="the name of the number that it looks at, at the end of each epoch",
-            instead=f"write TorchSchedule({name}(...), metric='valid_loss')",
+            instead=f"write TorchSchedule({name}(...), monitor='valid_loss')",
         )
-    if metric is not None and not plateau:
+    if monitor is not None and not plateau:
         raise ArgumentRefused(
-            f"{name} was given with metric={shown(metric)}, and looks at no number",
+            f"{name} was given with monitor={shown(monitor)}, and looks at no number",
             allowed="None for all schedules but ReduceLROnPlateau",
             instead="leave it out",
         )

@@ -1,12 +1,12 @@
 """How do weights decay, whatever the optimizer makes of gradients?  By lr times a rate, before each step."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from engine.check import is_number
 from engine.errors import ArgumentRefused, CallbackRefused, OptimizerRefused
 from engine.listeners import Callback
 from engine.run import Run
@@ -45,7 +45,7 @@ class WeightDecay(Callback):
     in_trials = True
 
     def __init__(self, rate: float, *, only: Callable[[str, Tensor], bool] | None = None) -> None:
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not isfinite(rate) or rate < 0:
+        if not is_number(rate) or rate < 0:
             raise ArgumentRefused(
                 f"rate is {shown(rate)}, {typed(rate)}",
                 allowed="a number, 0 or more",

@@ -16,7 +16,6 @@ from engine.callbacks import ActivationStats
 from engine.errors import ArgumentRefused
 from engine.testing import check_order, judge_leaks
 from states import State, Trigger
-from states.svg import PicturesMissing
 from tests.engine.tools import Count, answers, batches, hears, refuses, same, small_engine, weights_of
 from tests.testing.subjects import subject
 
@@ -30,7 +29,7 @@ def engine_with(*callbacks: object, model: nn.Module | None = None, **more: Any)
     return small_engine(*callbacks, model=layered() if model is None else model, recorder=None, **more)
 
 
-def by_hand(epochs: int, number: int) -> dict[str, list[tuple[float, float, float]]]:
+def by_hand(epochs: int, number: int, near_zero: float) -> dict[str, list[tuple[float, float, float]]]:
     """Mean, deviation and share near zero of each layer, by hooks in a plain loop."""
     model = layered()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
@@ -38,7 +37,7 @@ def by_hand(epochs: int, number: int) -> dict[str, list[tuple[float, float, floa
 
     def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def look(module: nn.Module, args: Any, output: Tensor) -> None:
-            near = (output.abs() <= 0.05).float().mean()
+            near = (output.abs() <= near_zero).float().mean()
             seen[name].append((output.mean().item(), output.std(correction=0).item(), near.item()))
 
         return look
@@ -54,13 +53,16 @@ def by_hand(epochs: int, number: int) -> dict[str, list[tuple[float, float, floa
     return seen
 
 
-def test_each_number_is_that_of_hooks_written_by_hand_in_a_plain_loop_and_validation_is_passed_over() -> None:
-    stats = ActivationStats()
+@pytest.mark.parametrize(("how", "near_zero"), [({}, 0.05), ({"near_zero": 1e-8}, 1e-8)])
+def test_each_number_is_that_of_hooks_written_by_hand_in_a_plain_loop_and_validation_is_passed_over(
+    how: dict[str, float], near_zero: float
+) -> None:
+    stats = ActivationStats(**how)
     engine = engine_with(stats)
     torch.manual_seed(5)
     engine.fit(batches(4), batches(2, seed=9), epochs=3)
 
-    expected = by_hand(3, 4)
+    expected = by_hand(3, 4, near_zero)
     assert list(stats.stats) == list(expected)
     assert stats.batches == tuple(range(12))
     for name, rows in expected.items():
@@ -118,22 +120,24 @@ def look_elsewhere(engine: Engine, run: Run) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(number=st.integers(0, 40), every=st.integers(1, 4), room=st.integers(2, 9), skipped=st.sets(st.integers(0, 40)))
+@given(
+    number=st.integers(0, 40), every=st.integers(1, 4), points=st.integers(2, 9), skipped=st.sets(st.integers(0, 40))
+)
 def test_what_is_kept_is_every_nth_batch_of_the_whole_training_and_never_more_than_there_is_room_for(
-    number: int, every: int, room: int, skipped: set[int]
+    number: int, every: int, points: int, skipped: set[int]
 ) -> None:
-    whole, stats = ActivationStats("1", room=1000), ActivationStats("1", every=every, room=room)
+    whole, stats = ActivationStats("1", points=1000), ActivationStats("1", every=every, points=points)
     engine = engine_with(whole, stats, answers("skip_batch", lambda run: run.batches_done in skipped))
     if number:
         engine.fit(batches(number))
 
     kept = stats.batches
-    assert len(kept) <= room
-    assert stats._kept._table.shape[0] <= room
+    assert len(kept) <= points
+    assert stats._kept._table.shape[0] <= points
     stride = stats._kept.stride
     assert stride % every == 0
     assert kept == tuple(n for n in range(0, number, stride) if n not in skipped)
-    assert stride == every or len([n for n in range(0, number, stride // 2) if n not in skipped]) > room
+    assert stride == every or len([n for n in range(0, number, stride // 2) if n not in skipped]) > points
     all_means = dict(zip(whole.batches, whole.stats["1"].mean.tolist(), strict=True)) if number else {}
     assert [all_means[n] for n in kept] == (stats.stats["1"].mean.tolist() if number else [])
 
@@ -184,7 +188,7 @@ def test_layers_are_chosen_by_name_or_as_themselves_and_come_in_the_order_of_the
 
 def test_no_number_is_read_on_the_host_in_a_batch() -> None:
     reads, written = [], []
-    for callbacks in ((), (ActivationStats(room=8),)):
+    for callbacks in ((), (ActivationStats(points=8),)):
         with Count() as count:
             engine_with(*callbacks).fit(batches(50), batches(5), epochs=2)
         reads.append(count.host_reads)
@@ -220,7 +224,7 @@ def test_no_hook_is_left_however_a_training_ends_and_what_was_seen_can_be_read(
 
 
 def test_a_second_training_begins_anew_and_one_that_goes_on_ends_with_the_table_of_the_whole() -> None:
-    stats = ActivationStats(room=4)
+    stats = ActivationStats(points=4)
     engine = engine_with(stats)
     engine.fit(batches(5))
     first = stats.batches
@@ -229,12 +233,12 @@ def test_a_second_training_begins_anew_and_one_that_goes_on_ends_with_the_table_
 
     def trained(parts: list[tuple[int, int]]) -> ActivationStats:
         engine = engine_with(
-            ActivationStats(room=4), model=nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).apply(filled)
+            ActivationStats(points=4), model=nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).apply(filled)
         )
         for start, end in parts:
             kept = engine.callbacks[1]
             assert isinstance(kept, ActivationStats)
-            fresh = ActivationStats(room=4)
+            fresh = ActivationStats(points=4)
             fresh.load_state_dict(kept.state_dict())
             engine.remove(kept)
             engine.add(fresh)
@@ -273,7 +277,7 @@ def test_its_state_is_loaded_from_a_file_by_weights_alone_and_has_room_where_the
     stats = ActivationStats()
     engine_with(stats).fit(batches(7))
     torch.save(stats.state_dict(), tmp_path / "state.pt")
-    smaller = ActivationStats(room=2)
+    smaller = ActivationStats(points=2)
     smaller.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     engine_with(smaller).fit(batches(1), epochs=2, start_epoch=1)
 
@@ -313,7 +317,7 @@ def test_two_of_them_watch_side_by_side() -> None:
         ((3,), {}, "a layer is 3, an int"),
         ((), {"every": 0}, "every is 0"),
         ((), {"every": True}, "every is True"),
-        ((), {"room": 1}, "room is 1"),
+        ((), {"points": 1}, "points is 1"),
         ((), {"near_zero": -1}, "near_zero is -1"),
         ((), {"near_zero": float("nan")}, "near_zero is nan"),
         ((), {"near_zero": True}, "near_zero is True"),
@@ -360,11 +364,5 @@ def test_the_picture_has_a_panel_for_each_layer_and_is_saved(tmp_path: Any) -> N
     assert not any(axes.lines for axes in ActivationStats().plot().axes)
 
 
-def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(PicturesMissing, match=r"pip install 'stateloop\[pictures\]'"):
-        ActivationStats().plot()
-
-
 def test_the_ordering_kit_finds_nothing() -> None:
-    check_order(subject(lambda: ActivationStats(every=2, room=2)), runs=20, seed=0)
+    check_order(subject(lambda: ActivationStats(every=2, points=2)), runs=20, seed=0)

@@ -70,7 +70,7 @@ def by_hand(decay: float, start: int, every: int, epochs: int) -> tuple[nn.Modul
     every=st.integers(1, 5),
 )
 def test_the_average_and_the_validations_are_those_of_the_loop_by_hand(decay: float, start: int, every: int) -> None:
-    model, callback = model_of(), AveragedWeights(decay=decay, start_epoch=start, update_every=every)
+    model, callback = model_of(), AveragedWeights(decay=decay, start_epoch=start, every=every)
     run = engine_of(model, callback).fit(batches(), batches(2), epochs=3)
     wanted, averaged, losses = by_hand(decay, start, every, 3)
 
@@ -84,7 +84,7 @@ def test_the_average_and_the_validations_are_those_of_the_loop_by_hand(decay: fl
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_the_equal_average_is_torchs_and_about_the_mean_of_all(every: int) -> None:
-    model, callback = model_of(), AveragedWeights(decay=None, update_every=every)
+    model, callback = model_of(), AveragedWeights(decay=None, every=every)
     wanted = AveragedModel(model, multi_avg_fn=get_swa_multi_avg_fn())
     taken: list[dict[str, Tensor]] = []
     engine = engine_of(model, callback)
@@ -209,16 +209,16 @@ def test_a_second_interrupt_while_the_weights_are_put_back_leaves_them_as_they_w
 
 
 def test_a_training_that_goes_on_from_a_state_is_the_one_that_was_not_interrupted() -> None:
-    model, callback = model_of(), AveragedWeights(decay=0.9, update_every=3)
+    model, callback = model_of(), AveragedWeights(decay=0.9, every=3)
     whole = engine_of(model, callback).fit(batches(), batches(2), epochs=4)
 
-    first, half = model_of(), AveragedWeights(decay=0.9, update_every=3)
+    first, half = model_of(), AveragedWeights(decay=0.9, every=3)
     engine_of(first, half).fit(batches(), batches(2), epochs=2)
     file = io.BytesIO()
     torch.save({"model": first.state_dict(), "averaged": half.state_dict()}, file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
-    second, other_half = model_of(), AveragedWeights(decay=0.9, update_every=3)
+    second, other_half = model_of(), AveragedWeights(decay=0.9, every=3)
     second.load_state_dict(state["model"])
     other_half.load_state_dict(state["averaged"])
     rest = engine_of(second, other_half).fit(batches(), batches(2), epochs=4, start_epoch=2)
@@ -229,7 +229,7 @@ def test_a_training_that_goes_on_from_a_state_is_the_one_that_was_not_interrupte
 
 
 def test_a_second_training_begins_anew() -> None:
-    model, callback = model_of(), AveragedWeights(decay=0.9, update_every=3)
+    model, callback = model_of(), AveragedWeights(decay=0.9, every=3)
     start = deepcopy(model.state_dict())
     engine = engine_of(model, callback)
     engine.fit(batches(), epochs=2)
@@ -287,7 +287,7 @@ def test_nothing_is_read_on_the_host() -> None:
         ({"decay": False}, "decay is False, a bool"),
         ({"in_validation": "no"}, "in_validation is 'no', a str\n  allowed:  True, False"),
         ({"start_epoch": -1}, "start_epoch is -1, an int\n  allowed:  a whole number, 0 or more"),
-        ({"update_every": 0}, "update_every is 0, an int\n  allowed:  a whole number, 1 or more"),
+        ({"every": 0}, "every is 0, an int\n  allowed:  a whole number, 1 or more"),
     ],
 )
 def test_what_is_no_decay_and_no_number_is_refused(given: Any, message: str) -> None:

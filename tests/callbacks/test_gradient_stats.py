@@ -2,7 +2,6 @@
 
 import io
 import math
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from engine.callbacks.clip_gradients import ClipGradients
 from engine.callbacks.gradient_stats import COLUMNS, GradientStats
 from engine.errors import ArgumentRefused
 from engine.testing import check_order
-from states.svg import PicturesMissing
 from tests.callbacks.test_progress import Fault, HostReads
 from tests.testing.subjects import subject
 
@@ -192,15 +190,15 @@ def test_the_steps_of_an_epoch_that_is_trained_again_on_the_same_engine_are_forg
 
 
 @settings(max_examples=15, deadline=None)
-@given(number=st.integers(1, 40), every=st.integers(1, 3), room=st.integers(2, 9))
+@given(number=st.integers(1, 40), every=st.integers(1, 3), points=st.integers(2, 9))
 def test_what_is_kept_is_every_nth_step_of_the_whole_training_and_never_more_than_there_is_room_for(
-    number: int, every: int, room: int
+    number: int, every: int, points: int
 ) -> None:
-    whole, stats = GradientStats(every=1), GradientStats(every=every, room=room)
+    whole, stats = GradientStats(every=1), GradientStats(every=every, points=points)
     engine_of(model_of(), whole, stats).fit(batches(number))
 
     stride = every
-    while number // stride > room:
+    while number // stride > points:
         stride *= 2
     assert stats.steps == list(range(stride, number + 1, stride))
     kept = [step - 1 for step in stats.steps]
@@ -274,19 +272,11 @@ def test_what_was_not_measured_cannot_be_shown(what: str) -> None:
         getattr(GradientStats(), what)()
 
 
-def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    stats = GradientStats(every=1)
-    engine_of(model_of(), stats).fit(batches())
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(PicturesMissing, match=r'pip install "stateloop\[pictures\]"'):
-        stats.plot()
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"every": 0}, "every is 0, an int\n  allowed:  a whole number, 1 or more"),
-        ({"room": 1}, "room is 1, an int\n  allowed:  a whole number, 2 or more"),
+        ({"points": 1}, "points is 1, an int\n  allowed:  a whole number, 2 or more"),
         ({"near_zero": -1}, "near_zero is -1, an int\n  allowed:  a number, 0 or more"),
         ({"near_zero": float("nan")}, "near_zero is nan, a float"),
         ({"near_zero": True}, "near_zero is True, a bool"),

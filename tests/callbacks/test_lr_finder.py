@@ -27,7 +27,6 @@ from engine.errors import ArgumentRefused, EngineBusy, LoaderRefused, OptimizerR
 from engine.found import LRFound
 from engine.testing import check_order
 from states import TRAINING, Event
-from states.svg import PicturesMissing
 from tests.engine.standin import engine_of, noisy_model
 from tests.engine.tools import Count, batches, refuses, same
 from tests.testing.subjects import subject
@@ -859,12 +858,6 @@ def test_what_is_no_curve_can_be_drawn_and_told(losses: tuple[float, ...]) -> No
     found.plot()
 
     assert str(found).startswith(f"{len(losses)} of 100 learning rates")
-
-
-def test_a_picture_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(PicturesMissing, match=r"pip install 'stateloop\[pictures\]'"):
-        a_valley().plot()
 
 
 def test_the_digits_of_the_example_have_a_valley() -> None:

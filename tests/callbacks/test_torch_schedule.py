@@ -169,7 +169,7 @@ def plateau(sgd: Any) -> lr_scheduler.LRScheduler:
 @given(st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=1, max_size=8))
 @settings(max_examples=20, deadline=None)
 def test_a_plateau_is_seen_as_a_plain_loop_sees_it(values: list[float]) -> None:
-    engine, rates = engine_with(plateau, Pretend(values), metric="score"), []
+    engine, rates = engine_with(plateau, Pretend(values), monitor="score"), []
     engine.on("epoch_end")(lambda run: rates.append(run.optimizer.param_groups[0]["lr"]))
     engine.fit(batches(1), epochs=len(values))
 
@@ -182,7 +182,7 @@ def test_a_plateau_is_seen_as_a_plain_loop_sees_it(values: list[float]) -> None:
 
 
 def test_an_epoch_whose_validation_was_skipped_is_not_looked_at() -> None:
-    engine = engine_with(plateau, metric="valid_loss")
+    engine = engine_with(plateau, monitor="valid_loss")
     engine.guard("skip_validate")(lambda run: run.epoch != 2)
     engine.fit(batches(2), batches(1), epochs=5)
 
@@ -190,18 +190,18 @@ def test_an_epoch_whose_validation_was_skipped_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "valid", "allowed", "instead"),
+    ("monitor", "valid", "allowed", "instead"),
     [
         ("valid_los", True, "train_loss, valid_loss", "did you mean 'valid_loss'?"),
-        ("valid_loss", False, "train_loss", "did you mean 'train_loss'?"),
+        ("valid_loss", False, "train_loss", "pass valid_loader to fit, or monitor what the training measures"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:TorchSchedule monitors")
-def test_a_metric_that_nobody_has_measured_is_an_error(metric: str, valid: bool, allowed: str, instead: str) -> None:
-    engine = engine_with(plateau, metric=metric)
+def test_a_metric_that_nobody_measures_is_an_error(monitor: str, valid: bool, allowed: str, instead: str) -> None:
+    engine = engine_with(plateau, monitor=monitor)
     engine.on("epoch_end")(lambda run: None)  # it might have given it
 
-    with pytest.raises(ArgumentRefused, match=f"looks at the metric '{metric}', and nobody has measured it") as caught:
+    with pytest.raises(ArgumentRefused, match=f"monitor is '{monitor}', and nobody had measured that") as caught:
         engine.fit(batches(2), batches(1) if valid else None)
     assert (caught.value.allowed, caught.value.instead) == (allowed, instead)
 
@@ -209,9 +209,9 @@ def test_a_metric_that_nobody_has_measured_is_an_error(metric: str, valid: bool,
 def test_a_metric_is_looked_for_where_none_is_measured() -> None:
     model = nn.Linear(1, 1)
     sgd = optimizer_of(model)
-    engine = Engine(model, nn.MSELoss(), sgd, [TorchSchedule(plateau(sgd), metric="valid_loss")], metrics=None)
+    engine = Engine(model, nn.MSELoss(), sgd, [TorchSchedule(plateau(sgd), monitor="valid_loss")], metrics=None)
 
-    with pytest.raises(ArgumentRefused, match="none: the engine has metrics=None"):
+    with pytest.raises(ArgumentRefused, match="nothing: the engine was made with metrics=None"):
         engine.fit(batches(2), batches(1))
 
 
@@ -351,11 +351,14 @@ def test_a_schedule_of_another_optimizer_is_refused() -> None:
         (TorchSchedule, "TorchSchedule was given SGD"),
         (lambda sgd: TorchSchedule(lr_scheduler.StepLR), "TorchSchedule was given <class"),
         (lambda sgd: TorchSchedule(SCHEDULES["step"](sgd), by="step"), "by is 'step'"),
-        (lambda sgd: TorchSchedule(SCHEDULES["step"](sgd), metric="loss"), "StepLR was given with metric='loss', and"),
-        (lambda sgd: TorchSchedule(plateau(sgd)), "ReduceLROnPlateau was given with metric=None and by='epoch'"),
         (
-            lambda sgd: TorchSchedule(plateau(sgd), by="batch", metric="a"),
-            "ReduceLROnPlateau was given with metric='a'",
+            lambda sgd: TorchSchedule(SCHEDULES["step"](sgd), monitor="loss"),
+            "StepLR was given with monitor='loss'",
+        ),
+        (lambda sgd: TorchSchedule(plateau(sgd)), "ReduceLROnPlateau was given with monitor=None and by='epoch'"),
+        (
+            lambda sgd: TorchSchedule(plateau(sgd), by="batch", monitor="a"),
+            "ReduceLROnPlateau was given with monitor='a'",
         ),
     ],
 )
@@ -372,7 +375,7 @@ def test_the_ordering_kit_finds_nothing(by: str) -> None:
         engine = engine_with(
             (lambda sgd: lr_scheduler.ExponentialLR(sgd, 0.9)) if by == "batch" else plateau,
             by=by,
-            metric=None if by == "batch" else "train_loss",
+            monitor=None if by == "batch" else "train_loss",
         )
         return engine, {"train_loader": batches(3), "valid_loader": batches(2), "epochs": 2}
 

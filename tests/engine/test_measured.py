@@ -35,7 +35,7 @@ def accuracy(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def scheduled(monitor: str) -> Engine:
     model = small_model()
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-    plateau = TorchSchedule(lr_scheduler.ReduceLROnPlateau(sgd), metric=monitor)
+    plateau = TorchSchedule(lr_scheduler.ReduceLROnPlateau(sgd), monitor=monitor)
     return small_engine(plateau, model=model, optimizer=sgd, metrics={"accuracy": accuracy})
 
 
@@ -120,7 +120,7 @@ def test_what_a_callback_says_that_it_measures_is_known() -> None:
     assert small_engine(Says("valid_los"), stopping("valid_los")).fit(batches(1), batches(1)).epoch == 1
 
 
-@pytest.mark.parametrize("name", ["monitors", "measures"])
+@pytest.mark.parametrize("name", ["monitor", "measures"])
 @pytest.mark.parametrize("value", [3, lambda self: ("train_los",), ["train_los"]], ids=["number", "method", "list"])
 def test_a_callback_may_mean_something_else_by_the_names(name: str, value: object) -> None:
     other = hears("epoch_end", bool, **{name: value})

@@ -450,7 +450,7 @@ def placed(node):
 
 @every_format
 def test_the_written_file_is_what_is_returned(form, tmp_path):
-    path = tmp_path / "picture"
+    path = tmp_path / "new" / "picture"
     drawn = diagram(PREDICTION, form, path)
 
     assert path.read_bytes() == (drawn if isinstance(drawn, bytes) else drawn.encode())
