@@ -2,17 +2,24 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from engine.check import check_count
 from engine.errors import ArgumentRefused, OptimizerRefused
+from engine.foreseen import foreseen
+from engine.hyper_picture import draw
 from engine.listeners import Callback
 from engine.monitored import Monitored
 from engine.run import Run
 from engine.several import Optimizers
 from states.errors import shown, typed
 
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UNITS = ("epoch", "batch", "update")
 
@@ -124,6 +131,40 @@ class TorchSchedule(Callback):
         """Go on from there."""
         self.scheduler.load_state_dict(dict(state["scheduler"]))  # torch takes things out of it
         self._due = state["due"]
+
+    def values(self, epochs: int, batches: int) -> dict[str, list[float]]:
+        """What it would write from where it stands, at each batch of so many epochs that draw so many batches.
+
+        A copy is stepped; by "update" once for each batch.  Where there are several groups, one list is called "lr of
+        group 0", another "lr of group 1".
+
+        Raises:
+            ArgumentRefused: *epochs* or *batches* is no whole number above 0; what `ReduceLROnPlateau` writes follows
+                from numbers that are not there yet.
+        """
+        courses = self._courses(epochs, batches)
+        return {f"{name}{label and ' of '}{label}": v for name, lines in courses.items() for label, v in lines.items()}
+
+    def preview(self, epochs: int, batches: int, path: str | PathLike[str] | None = None) -> "Figure":
+        """A picture of those values, a `matplotlib.figure.Figure`; written to *path* too, if there is one.
+
+        Raises:
+            ArgumentRefused: as `values`.
+            PicturesMissing: matplotlib is not installed.
+        """
+        return draw(self._courses(epochs, batches), epochs, batches, path)
+
+    def _courses(self, epochs: int, batches: int) -> dict[str, dict[str, list[float]]]:
+        check_count("epochs", epochs, least=1)
+        check_count("batches", batches, least=1)
+        if self._monitored is not None:
+            raise ArgumentRefused(
+                f"{type(self.scheduler).__name__} was asked what it will write",
+                allowed="any schedule that looks at no number",
+                instead="engine.recorder.plot_lr() shows what it wrote",
+            )
+        names = list(dict.fromkeys(name for _, name in self.writes(self.scheduler.optimizer.param_groups)))
+        return foreseen(self.scheduler, names, epochs, batches, by_epoch=self.by == "epoch")
 
     def _step(self, run: Run) -> None:
         """Step.  Before the optimizer has, because its first steps were skipped, torch would think it an oversight."""

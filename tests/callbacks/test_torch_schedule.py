@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,57 @@ def _quietly(schedule: lr_scheduler.LRScheduler) -> None:
     """Step, before the optimizer has, perhaps."""
     schedule.optimizer._opt_called = True
     schedule.step()
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")
+@given(
+    st.sampled_from(sorted({*SCHEDULES, "one after the other"})),
+    st.sampled_from(["epoch", "batch", "update"]),
+    st.sampled_from([torch.optim.SGD, torch.optim.Adam]),
+    st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(1, 5)),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_foreseen_is_what_a_training_then_writes(
+    name: str, by: Any, kind: Any, plan: tuple[int, int, int]
+) -> None:
+    before, epochs, number = plan
+    engine = engine_with({**SCHEDULES, "one after the other": in_turn}[name], by=by, kind=kind)
+    engine.fit(batches(number), epochs=before)
+    (schedule,) = (one for one in engine.callbacks if isinstance(one, TorchSchedule))
+    state = repr((schedule.state_dict(), engine.optimizer.state_dict()["param_groups"]))
+    foreseen = schedule.values(epochs, number)
+
+    assert repr((schedule.state_dict(), engine.optimizer.state_dict()["param_groups"])) == state
+    engine.fit(batches(number), epochs=epochs)
+    assert engine.recorder is not None
+    recorded = {"lr": "lr", "momentum": "momentum", "beta1": "betas.0"}
+    assert foreseen == {name: engine.recorder.hyper(recorded[name]) for name in foreseen}
+    assert "lr" in foreseen
+
+
+def in_turn(sgd: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.SequentialLR(
+        sgd, [lr_scheduler.ConstantLR(sgd, 0.1, 3), lr_scheduler.ExponentialLR(sgd, 0.9)], [3]
+    )
+
+
+def test_a_preview_has_a_line_for_each_group_and_copies_no_weights(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    sgd = torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias], "lr": 0.3}], lr=0.1)
+    schedule = TorchSchedule(lr_scheduler.StepLR(sgd, 1, 0.5))
+    assert schedule.values(2, 1) == {"lr of group 0": [0.1, 0.05], "lr of group 1": [0.3, 0.15]}
+    figure = schedule.preview(2, 3, tmp_path / "lr.png")
+    assert [line.get_label() for line in figure.axes[0].lines[:2]] == ["group 0", "group 1"]
+    assert (tmp_path / "lr.png").exists()
+
+
+def test_what_follows_from_numbers_to_come_is_not_foreseen() -> None:
+    sgd = optimizer_of(nn.Linear(1, 1))
+    plateau = TorchSchedule(lr_scheduler.ReduceLROnPlateau(sgd), monitor="train_loss")
+    with pytest.raises(ArgumentRefused, match="ReduceLROnPlateau was asked what it will write"):
+        plateau.values(1, 1)
+    with pytest.raises(ArgumentRefused, match="epochs is 0"):
+        TorchSchedule(lr_scheduler.StepLR(sgd, 1)).preview(0, 1)
 
 
 @pytest.mark.parametrize("guard", ["skip_batch", "skip_backward", "skip_step"])
