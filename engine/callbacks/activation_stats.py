@@ -215,8 +215,8 @@ class ActivationStats(Callback):
             panels[number].tick_params(labelbottom=number + columns >= len(stats))
         for axes in panels[len(stats) :]:
             axes.set_axis_off()
-        figure.supxlabel("batch", fontsize="medium")
-        figure.supylabel("mean of the output, within a standard deviation", fontsize="medium")
+        figure.supxlabel("batch", fontsize="small")
+        figure.supylabel("mean ± standard deviation", fontsize="small")
         return saved(figure, path)
 
     def _draw(self, name: str, one: Activations, axes: "Axes") -> None:
