@@ -32,7 +32,7 @@
 #   notebook    a run as a part of a web page; figures and columns: how pictures and tables are laid out
 #   callbacks/  callbacks that come with the engine
 #   sinks       files that the numbers of a training go to; trackers: TensorBoard and others
-#   cli         the command `stateloop`; target finds `module:factory`; cli_check and cli_traces are its part for tests
+#   commands/   the command `stateloop`; target finds the `module:factory` that it is given
 #   testing/    the ordering kit: tests of one's own callbacks and machines
 #
 # The names below are loaded at first use, so that `python -m engine --help` does not wait for torch.

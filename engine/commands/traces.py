@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from engine.cli import _exit_codes as exit_codes
-from engine.cli import _wrong as wrong
-from engine.cli import main
-from engine.target import load
+from engine.commands.main import _exit_codes as exit_codes
+from engine.commands.main import _wrong as wrong
+from engine.commands.main import main
+from engine.commands.target import load
 from states import EVALUATION, PREDICTION, TRAINING, Machine
 from states.difference import difference
 from states.trace import Trace, TraceRefused, read

@@ -19,8 +19,8 @@ import click
 
 import states
 from engine.columns import aligned
+from engine.commands.target import PAIR, TargetRefused, load, load_engine
 from engine.errors import ArgumentRefused, Refused
-from engine.target import PAIR, TargetRefused, load, load_engine
 from states import Machine, StateloopError
 from states.diagram import FormatUnknown
 from states.errors import shown
@@ -295,5 +295,5 @@ def _wrong(what: str, allowed: str, instead: str) -> click.UsageError:
     return click.UsageError(str(Refused(what, allowed=allowed, instead=instead)))
 
 
-import engine.cli_check  # noqa: E402  # its commands register themselves
-import engine.cli_traces  # noqa: E402, F401  # as above
+import engine.commands.check  # noqa: E402  # its commands register themselves
+import engine.commands.traces  # noqa: E402, F401  # as above

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli import INTERRUPTED, main
-from engine.cli import _exit_codes as exit_codes
-from engine.cli import _target as target_argument
-from engine.cli import _wrong as wrong
+from engine.commands.main import INTERRUPTED, main
+from engine.commands.main import _exit_codes as exit_codes
+from engine.commands.main import _target as target_argument
+from engine.commands.main import _wrong as wrong
+from engine.commands.target import PAIR, load_factory, made_by
 from engine.errors import ArgumentRefused
-from engine.target import PAIR, load_factory, made_by
 from states import Machine
 from states.claims import Claim, ClaimRefused
 from states.explore import heard_in
