@@ -25,7 +25,7 @@
 #   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve; undone puts all back
 #               that a trial changes, and kept is how
 #   precision   forward and loss under autocast, and a loss that is scaled
-#   curves      what a hyperparameter does over a run: phases puts some together; hyper writes it, hyper_picture draws
+#   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws
 #   frozen      parameters that do not learn for a while
 #   outputs, dryrun, outcome, errors, suggest    one subject each
 #   timings     where the time of a run goes; summary: what an engine is made of

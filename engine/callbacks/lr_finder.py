@@ -10,9 +10,9 @@ from torch import Tensor
 from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
 from engine.found import LRFound
-from engine.hyper import Place, check_shared, find, group_numbers
 from engine.listeners import Callback
 from engine.run import Run
+from engine.schedules.hyper import Place, check_shared, find, group_numbers
 from engine.series import Series
 from states.errors import shown, typed
 

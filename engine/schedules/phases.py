@@ -8,8 +8,8 @@ from math import fsum, isclose
 from attrs import field, frozen
 
 from engine.check import check_count, is_number
-from engine.curves import Curve, check_curve
 from engine.errors import ArgumentRefused
+from engine.schedules.curves import Curve, check_curve
 from states.errors import shown, typed
 
 
@@ -68,7 +68,7 @@ def combine(proportions: Sequence[float], curves: Sequence[Curve]) -> Curve:
             number of curves, or what is no curve.
 
     Example:
-        >>> from engine.curves import Cosine, Linear
+        >>> from engine.schedules.curves import Cosine, Linear
         >>> curve = combine([0.4, 0.6], [Linear(0.0, 1.0), Cosine(1.0, 0.0)])
         >>> [round(curve.at(step, 10), 3) for step in range(10)]
         [0.0, 0.333, 0.667, 1.0, 0.933, 0.75, 0.5, 0.25, 0.067, 0.0]
@@ -116,7 +116,7 @@ def lead_in(count: int, first: Curve, then: Curve) -> Curve:
         ArgumentRefused: *count* is no whole number above 0, or what is no curve.
 
     Example:
-        >>> from engine.curves import Cosine, Linear
+        >>> from engine.schedules.curves import Cosine, Linear
         >>> curve = lead_in(2, Linear(0.0, 1.0), Cosine(1.0, 0.0))
         >>> [round(curve.at(step, 7), 4) for step in range(7)]
         [0.0, 0.5, 1.0, 0.8536, 0.5, 0.1464, 0.0]
@@ -157,7 +157,7 @@ def repeat(curve: Curve, cycles: int, *, grow: float = 1) -> Curve:
         ArgumentRefused: *cycles* is no whole number above 0, *grow* no number above 0, or what is no curve.
 
     Example:
-        >>> from engine.curves import Cosine, Linear
+        >>> from engine.schedules.curves import Cosine, Linear
         >>> curve = repeat(Linear(1.0, 0.0), 2, grow=2)
         >>> [curve.at(step, 6) for step in range(6)]
         [1.0, 0.5, 1.0, 0.75, 0.5, 0.25]
