@@ -18,8 +18,8 @@
 #   outoforder  what is wrong in such a loop; replaced: does it go on with what callbacks made of its loss
 #   turns       which runs of an engine go on now
 #   metrics     mean loss and metrics: meter adds them up; room is where numbers wait on the device
-#   series      what callbacks/recorder keeps of a run, batch by batch; hyperparameters: what moves in an optimizer
-#   counts      how many there were, over all parts of a training; thinned: which rows of a long run are kept
+#   recording/  what callbacks/recorder keeps: series, batch by batch; hyperparameters: what moves in an optimizer;
+#               counts over all parts of a training; thinned: which rows of a long run are kept; tables and plots of it
 #   checkpoints what is in a checkpoint; files writes and reads it; generators: where the random numbers stand
 #   monitored   did a metric improve?  For callbacks that look at one
 #   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve; undone puts all back

@@ -6,9 +6,9 @@ from numbers import Real
 from torch import Tensor
 
 from engine.check import check_count
-from engine.counts import Counts
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
+from engine.recording.counts import Counts
 from engine.run import Run
 from engine.sinks import Sink
 from states.errors import shown, typed

@@ -5,9 +5,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.check import check_count, length
-from engine.counts import Counts
 from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.listeners import Callback
+from engine.recording.counts import Counts
 from engine.run import Run
 from engine.schedules.curves import Curve, check_curve
 from engine.schedules.hyper import Place, check_shared, find, group_numbers

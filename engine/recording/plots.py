@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from engine.callbacks.tables import COUNTED, TIMED, Records, columns
 from engine.errors import Refused
 from engine.figures import COLOURS, mark_epochs, new_figure, tidy
-from engine.series import Series
+from engine.recording.series import Series
+from engine.recording.tables import COUNTED, TIMED, Records, columns
 
 
 if TYPE_CHECKING:
