@@ -20,10 +20,11 @@
 #   metrics     mean loss and metrics: meter adds them up; room is where numbers wait on the device
 #   recording/  what callbacks/recorder keeps: series, batch by batch; hyperparameters: what moves in an optimizer;
 #               counts over all parts of a training; thinned: which rows of a long run are kept; tables and plots of it
-#   checkpoints what is in a checkpoint; files writes and reads it; generators: where the random numbers stand
+#   keeping/    checkpoints: what is in one; files writes and reads it; generators: where the random numbers stand;
+#               sinks: files that the numbers of a training go to; trackers: TensorBoard and others; undone: what puts
+#               all back that a trial changes, and kept is how
 #   monitored   did a metric improve?  For callbacks that look at one
-#   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve; undone puts all back
-#               that a trial changes, and kept is how
+#   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve
 #   precision   forward and loss under autocast, and a loss that is scaled
 #   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws
 #   frozen      parameters that do not learn for a while
@@ -31,7 +32,6 @@
 #   timings     where the time of a run goes; summary: what an engine is made of
 #   notebook    a run as a part of a web page; figures and columns: how pictures and tables are laid out
 #   callbacks/  callbacks that come with the engine
-#   sinks       files that the numbers of a training go to; trackers: TensorBoard and others
 #   commands/   the command `stateloop`; target finds the `module:factory` that it is given
 #   testing/    the ordering kit: tests of one's own callbacks and machines
 #

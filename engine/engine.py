@@ -26,7 +26,6 @@ from engine.check import (
     check_optimizer,
     check_parts,
 )
-from engine.checkpoints import Parts, restore
 from engine.compiled import Compiled
 from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
@@ -43,6 +42,8 @@ from engine.fitting import (
     steps,
     uses_optimizer,
 )
+from engine.keeping.checkpoints import Parts, restore
+from engine.keeping.undone import takes_part
 from engine.listeners import (
     Answer,
     Filter,
@@ -71,7 +72,6 @@ from engine.suggest import suggestions
 from engine.summary import Summary, summarise
 from engine.timings import Timings
 from engine.turns import Turns
-from engine.undone import takes_part
 from engine.vocabulary import Vocabulary
 from engine.writers import check_writers
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove, scaled
@@ -454,8 +454,9 @@ class Engine:
         for you to say.  `print(found)` compares them, `found.plot()` draws them; look at the picture.
 
         However it ends (all tried, an error, Ctrl-C), model, optimizer, random generators and callbacks are as before,
-        bit for bit, so a training behind it is what it would have been without; `engine.undone` says what is not put
-        back.  Of callbacks and functions, only those take part that have `in_trials = True`; nothing is validated.
+        bit for bit, so a training behind it is what it would have been without; `engine.keeping.undone` says what is
+        not put back.  Of callbacks and functions, only those take part that have `in_trials = True`; nothing is
+        validated.
 
         Args:
             train_loader: As in `fit`, but not an iterator, which could not be put back; begun anew if it is shorter, in

@@ -10,7 +10,7 @@ from engine.callbacks.lr_finder import LRFinder
 from engine.check import check_loader
 from engine.errors import ArgumentRefused, LoaderRefused
 from engine.found import LRFound
-from engine.undone import undone
+from engine.keeping.undone import undone
 from states import Event, Machine
 from states.errors import typed
 from states.names import name_of

@@ -28,6 +28,12 @@ from engine.callbacks.stop_after import StopAfter as StopAfter
 from engine.callbacks.terminate_on_nan import TerminateOnNaN as TerminateOnNaN
 from engine.callbacks.torch_schedule import TorchSchedule as TorchSchedule
 from engine.callbacks.weight_decay import WeightDecay as WeightDecay
+from engine.keeping.sinks import CSVFile as CSVFile
+from engine.keeping.sinks import JSONLines as JSONLines
+from engine.keeping.sinks import Sink as Sink
+from engine.keeping.trackers import MLflow as MLflow
+from engine.keeping.trackers import TensorBoard as TensorBoard
+from engine.keeping.trackers import WandB as WandB
 from engine.schedules.curves import Constant as Constant
 from engine.schedules.curves import Cosine as Cosine
 from engine.schedules.curves import Exponential as Exponential
@@ -36,9 +42,3 @@ from engine.schedules.curves import Polynomial as Polynomial
 from engine.schedules.phases import combine as combine
 from engine.schedules.phases import lead_in as lead_in
 from engine.schedules.phases import repeat as repeat
-from engine.sinks import CSVFile as CSVFile
-from engine.sinks import JSONLines as JSONLines
-from engine.sinks import Sink as Sink
-from engine.trackers import MLflow as MLflow
-from engine.trackers import TensorBoard as TensorBoard
-from engine.trackers import WandB as WandB

@@ -1,6 +1,6 @@
 """Where do the numbers of a training go?  What every sink can do, and the two that are plain files.
 
-`engine.trackers` has those that hand them on to TensorBoard, Weights & Biases and MLflow.
+`engine.keeping.trackers` has those that hand them on to TensorBoard, Weights & Biases and MLflow.
 """
 
 import csv

@@ -13,8 +13,8 @@ from torch import Tensor, nn, optim
 from torch.amp import GradScaler
 
 from engine.errors import ArgumentRefused, CallbackRefused
-from engine.files import FORMAT, read
-from engine.generators import generators_state, set_generators
+from engine.keeping.files import FORMAT, read
+from engine.keeping.generators import generators_state, set_generators
 from engine.run import Run
 from engine.several import Optimizers
 from states.errors import shown, typed

@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.actions import Action
-from engine.generators import generators_state, set_generators
-from engine.kept import Back, Kept
+from engine.keeping.generators import generators_state, set_generators
+from engine.keeping.kept import Back, Kept
 from engine.several import Optimizers
 
 
