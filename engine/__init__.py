@@ -24,7 +24,7 @@
 #               sinks: files that the numbers of a training go to; trackers: TensorBoard and others; undone: what puts
 #               all back that a trial changes, and kept is how
 #   monitored   did a metric improve?  For callbacks that look at one
-#   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve
+#   searching/  lr_find, a search for a learning rate: found is what it gives, suggested reads its curve
 #   precision   forward and loss under autocast, and a loss that is scaled
 #   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws
 #   frozen      parameters that do not learn for a while

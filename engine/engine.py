@@ -80,8 +80,8 @@ from states.walk import Plan, Reporting, script
 
 
 if TYPE_CHECKING:
-    from engine.found import LRFound
     from engine.outcome import Tally
+    from engine.searching.found import LRFound
 
 Loader = Iterable[Any]
 LossFunction = Callable[[Any, Any], Tensor]
@@ -494,7 +494,7 @@ class Engine:
             ...     group["lr"] = found.valley
         """
         from engine.callbacks.lr_finder import LRFinder  # noqa: PLC0415  # as below
-        from engine.lr_find import search  # noqa: PLC0415  # it comes behind the callbacks, and those behind this file
+        from engine.searching.lr_find import search  # noqa: PLC0415  # it comes behind the callbacks, and those behind this file
 
         self._turns.refuse_second("lr_find was called")
         finder = LRFinder(start_lr=start_lr, end_lr=end_lr, num_it=num_it, stop_at=stop_at, groups=groups)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from engine import suggested
 from engine.figures import COLOURS, new_figure, saved, tidy
+from engine.searching import suggested
 
 
 if TYPE_CHECKING:
@@ -52,22 +52,22 @@ class LRFound:
 
     @property
     def valley(self) -> float | None:
-        """A rate in the middle of the longest fall of the loss; see `engine.suggested.valley`."""
+        """A rate in the middle of the longest fall of the loss; see `engine.searching.suggested.valley`."""
         return suggested.valley(*self._trimmed)
 
     @property
     def slide(self) -> float | None:
-        """The rate before the loss begins to slide up; see `engine.suggested.slide`."""
+        """The rate before the loss begins to slide up; see `engine.searching.suggested.slide`."""
         return suggested.slide(*self._trimmed)
 
     @property
     def minimum(self) -> float | None:
-        """A tenth of the rate with the lowest loss; see `engine.suggested.minimum`."""
+        """A tenth of the rate with the lowest loss; see `engine.searching.suggested.minimum`."""
         return suggested.minimum(*self._trimmed)
 
     @property
     def steep(self) -> float | None:
-        """The rate where the loss falls fastest; see `engine.suggested.steep`."""
+        """The rate where the loss falls fastest; see `engine.searching.suggested.steep`."""
         return suggested.steep(*self._trimmed)
 
     @property

@@ -9,8 +9,8 @@ from engine.batches import begun
 from engine.callbacks.lr_finder import LRFinder
 from engine.check import check_loader
 from engine.errors import ArgumentRefused, LoaderRefused
-from engine.found import LRFound
 from engine.keeping.undone import undone
+from engine.searching.found import LRFound
 from states import Event, Machine
 from states.errors import typed
 from states.names import name_of
