@@ -30,7 +30,8 @@
 #   frozen      parameters that do not learn for a while
 #   outputs, dryrun, outcome, errors, suggest    one subject each
 #   timings     where the time of a run goes; summary: what an engine is made of
-#   notebook    a run as a part of a web page; figures and columns: how pictures and tables are laid out
+#   notebook    a run as a part of a web page
+#   layout/     how figures, columns and tables of epochs are laid out; screen: where progress is shown
 #   callbacks/  callbacks that come with the engine
 #   commands/   the command `stateloop`; target finds the `module:factory` that it is given
 #   testing/    the ordering kit: tests of one's own callbacks and machines

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
-from engine.figures import saved
+from engine.layout.figures import saved
 from engine.listeners import Callback
 from engine.recording import plots, tables
 from engine.recording.hyperparameters import Hyperparameters

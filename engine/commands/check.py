@@ -148,7 +148,7 @@ def _mutated(factory: Callable[[], Any], machine: Machine, claims: Sequence[Clai
 @contextmanager
 def _bar(title: str, unit: str) -> Iterator[Callable[..., object]]:
     """A bar on stderr if it is a terminal; gone at the end, however that comes."""
-    from engine.callbacks.screen import ERASE_LINE, text_bar  # noqa: PLC0415  # it imports torch
+    from engine.layout.screen import ERASE_LINE, text_bar  # noqa: PLC0415  # it imports torch
 
     stream = sys.stderr
     if not stream.isatty():

@@ -18,9 +18,9 @@ import attrs
 import click
 
 import states
-from engine.columns import aligned
 from engine.commands.target import PAIR, TargetRefused, load, load_engine
 from engine.errors import ArgumentRefused, Refused
+from engine.layout.columns import aligned
 from states import Machine, StateloopError
 from states.diagram import FormatUnknown
 from states.errors import shown

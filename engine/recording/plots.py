@@ -5,7 +5,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from engine.errors import Refused
-from engine.figures import COLOURS, mark_epochs, new_figure, tidy
+from engine.layout.figures import COLOURS, mark_epochs, new_figure, tidy
 from engine.recording.series import Series
 from engine.recording.tables import COUNTED, TIMED, Records, columns
 

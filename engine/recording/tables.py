@@ -6,8 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.columns import aligned
 from engine.errors import Refused
+from engine.layout.columns import aligned
 
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from engine.figures import COLOURS, mark_epochs, new_figure, saved, tidy
+from engine.layout.figures import COLOURS, mark_epochs, new_figure, saved, tidy
 
 
 if TYPE_CHECKING:

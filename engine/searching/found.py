@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from engine.figures import COLOURS, new_figure, saved, tidy
+from engine.layout.figures import COLOURS, new_figure, saved, tidy
 from engine.searching import suggested
 
 
