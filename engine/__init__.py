@@ -17,18 +17,18 @@
 #   brought     what a report brings along; between: where such a loop is
 #   outoforder  what is wrong in such a loop; replaced: does it go on with what callbacks made of its loss
 #   turns       which runs of an engine go on now
-#   metrics     mean loss and metrics: meter adds them up; room is where numbers wait on the device
+#   measuring/  metrics: mean loss and metrics; meter adds them up; room is where numbers wait on the device; outputs of
+#               a prediction; monitored: did a metric improve, measured: will there be one
 #   recording/  what callbacks/recorder keeps: series, batch by batch; hyperparameters: what moves in an optimizer;
 #               counts over all parts of a training; thinned: which rows of a long run are kept; tables and plots of it
 #   keeping/    checkpoints: what is in one; files writes and reads it; generators: where the random numbers stand;
 #               sinks: files that the numbers of a training go to; trackers: TensorBoard and others; undone: what puts
 #               all back that a trial changes, and kept is how
-#   monitored   did a metric improve?  For callbacks that look at one
 #   searching/  lr_find, a search for a learning rate: found is what it gives, suggested reads its curve
 #   precision   forward and loss under autocast, and a loss that is scaled
 #   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws
 #   frozen      parameters that do not learn for a while
-#   outputs, dryrun, outcome, errors, suggest    one subject each
+#   dryrun, outcome, errors, suggest    one subject each
 #   timings     where the time of a run goes; summary: what an engine is made of
 #   notebook    a run as a part of a web page
 #   layout/     how figures, columns and tables of epochs are laid out; screen: where progress is shown

@@ -17,7 +17,7 @@ from engine.capture import INSIDE
 from engine.closure import needs_closure
 from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.listeners import Listener
-from engine.metrics import Metrics
+from engine.measuring.metrics import Metrics
 from engine.run import held
 from engine.several import Optimizers
 from states import Machine, State

@@ -56,11 +56,11 @@ from engine.listeners import (
     who_hears,
 )
 from engine.loop import source
-from engine.measured import check_monitored
-from engine.meter import MetricFunction, MetricObject
-from engine.metrics import Metrics, Records
+from engine.measuring.measured import check_monitored
+from engine.measuring.meter import MetricFunction, MetricObject
+from engine.measuring.metrics import Metrics, Records
+from engine.measuring.outputs import Outputs, joined
 from engine.openrun import OpenRun
-from engine.outputs import Outputs, joined
 from engine.precision import Precision, check_backward, check_capturing, check_scaled, precision_of
 from engine.prefetch import Prefetch, check_prefetch
 from engine.prepare import Kit, Preparation

@@ -13,7 +13,7 @@ from engine.errors import ArgumentRefused
 from engine.keeping.checkpoints import checkpoint_of, with_state
 from engine.keeping.files import write
 from engine.listeners import Callback
-from engine.monitored import Mode, Monitored
+from engine.measuring.monitored import Mode, Monitored
 from engine.run import Run
 from states.errors import shown, typed
 

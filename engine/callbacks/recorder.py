@@ -14,10 +14,10 @@ from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
 from engine.layout.figures import saved
 from engine.listeners import Callback
+from engine.measuring.room import Room, is_scalar
 from engine.recording import plots, tables
 from engine.recording.hyperparameters import Hyperparameters
 from engine.recording.series import Came, Series
-from engine.room import Room, is_scalar
 from engine.run import Run
 from states.errors import shown
 

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.listeners import Callback
-from engine.monitored import Monitored
+from engine.measuring.monitored import Monitored
 from engine.run import Run
 from engine.several import Optimizers
 from states.errors import shown, typed

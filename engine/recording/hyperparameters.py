@@ -7,7 +7,7 @@ from typing import Any
 from attrs import define, field
 from torch import Tensor, optim
 
-from engine.room import is_scalar
+from engine.measuring.room import is_scalar
 from engine.several import Optimizers
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn, optim
 from engine import Callback, Engine, Outcome, Run
 from engine.capture import SHAPES, WARM
 from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
-from engine.metrics import Metrics
+from engine.measuring.metrics import Metrics
 from engine.testing.runs.described import Script
 from engine.testing.strategies import plans, scripts
 from states import Event, Guard

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from engine.actions import loss_refused, no_gradient
 from engine.errors import MetricRefused
-from engine.room import Room, is_scalar
+from engine.measuring.room import Room, is_scalar
 from engine.run import Run
 from states.errors import shown, typed
 

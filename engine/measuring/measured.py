@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from engine.errors import ArgumentRefused
 from engine.listeners import Listener
-from engine.meter import MetricFunction, MetricObject
+from engine.measuring.meter import MetricFunction, MetricObject
 
 
 # What stands before the name of a metric in `run.metrics`.

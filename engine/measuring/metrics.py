@@ -9,7 +9,7 @@ from inspect import isclass
 
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
-from engine.meter import Meter, MetricFunction, MetricObject
+from engine.measuring.meter import Meter, MetricFunction, MetricObject
 from engine.run import Run
 from states.errors import shown, typed
 
