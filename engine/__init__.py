@@ -9,7 +9,8 @@
 #   several     models and optimizers by name
 #   actions     what is done in each state: batches draws them, closure is for LBFGS, each for several optimizers
 #   prepare     what is made ready before a run begins; fitting and check refuse what could not work
-#   compiled, capture, prefetch    actions that are replaced to be faster; captured refuses, cuda talks to the GPU
+#   faster/     actions that are replaced: compiled, capture, prefetch; captured refuses, cuda talks to the GPU;
+#               suggest: what would be faster
 #   link        rows, actions and listeners put together; asking makes the guards
 #   loop        the loop that this comes to, as Python; code and written write it down
 #   drive       how a run goes, and how it dies
@@ -28,7 +29,7 @@
 #   precision   forward and loss under autocast, and a loss that is scaled
 #   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws
 #   frozen      parameters that do not learn for a while
-#   dryrun, outcome, errors, suggest    one subject each
+#   dryrun, outcome, errors    one subject each
 #   timings     where the time of a run goes; summary: what an engine is made of
 #   notebook    a run as a part of a web page
 #   layout/     how figures, columns and tables of epochs are laid out; screen: where progress is shown

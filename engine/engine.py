@@ -16,7 +16,6 @@ from torch.amp import GradScaler
 
 from engine.batches import NoLoader
 from engine.callbacks.recorder import Recorder
-from engine.captured import check_capture
 from engine.check import (
     check_askings,
     check_closures,
@@ -26,10 +25,13 @@ from engine.check import (
     check_optimizer,
     check_parts,
 )
-from engine.compiled import Compiled
-from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
+from engine.faster.captured import check_capture
+from engine.faster.compiled import Compiled
+from engine.faster.cuda import Cuda
+from engine.faster.prefetch import Prefetch, check_prefetch
+from engine.faster.suggest import suggestions
 from engine.fitting import (
     Given,
     check_actions,
@@ -62,13 +64,11 @@ from engine.measuring.metrics import Metrics, Records
 from engine.measuring.outputs import Outputs, joined
 from engine.openrun import OpenRun
 from engine.precision import Precision, check_backward, check_capturing, check_scaled, precision_of
-from engine.prefetch import Prefetch, check_prefetch
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
 from engine.reports import PLAIN
 from engine.run import Run
 from engine.several import Optimizers, as_model, as_optimizer
-from engine.suggest import suggestions
 from engine.summary import Summary, summarise
 from engine.timings import Timings
 from engine.turns import Turns

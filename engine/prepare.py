@@ -10,20 +10,20 @@ from torch import optim
 
 from engine.actions import Action, built_in
 from engine.asking import Asker
-from engine.capture import capturing
 from engine.closure import Closing, flush_refused, needs_closure
-from engine.compiled import Compiled
-from engine.cuda import Cuda
 from engine.drive import drive, follow
 from engine.each import each
 from engine.errors import ArgumentRefused, NotNested
+from engine.faster.capture import capturing
+from engine.faster.compiled import Compiled
+from engine.faster.cuda import Cuda
+from engine.faster.prefetch import Prefetch
 from engine.fitting import Given
 from engine.link import Ears, Linked, ears_of, link, reached
 from engine.listeners import Listener
 from engine.loop import source
 from engine.outcome import Tally
 from engine.precision import Precision
-from engine.prefetch import Prefetch
 from engine.run import Do, Run, held_by
 from engine.several import Optimizers
 from engine.straight import straighten

@@ -25,8 +25,8 @@ from torch import Tensor, nn, optim
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from engine.actions import Action
-from engine.cuda import Cuda
 from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
+from engine.faster.cuda import Cuda
 from engine.run import Do, Run, gradients, held
 from states import State, Trigger
 from states.errors import typed

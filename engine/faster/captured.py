@@ -13,9 +13,9 @@ from torch import Tensor, nn, optim
 
 from engine.actions import clears_as_torch_does
 from engine.callbacks.recorder import Recorder
-from engine.capture import INSIDE
 from engine.closure import needs_closure
 from engine.errors import ArgumentRefused, OptimizerRefused
+from engine.faster.capture import INSIDE
 from engine.listeners import Listener
 from engine.measuring.metrics import Metrics
 from engine.run import held

@@ -18,8 +18,8 @@ from attrs import define, evolve
 
 from engine.actions import Action
 from engine.batches import begin, fetch, to_device
-from engine.cuda import Cuda
 from engine.errors import ArgumentRefused
+from engine.faster.cuda import Cuda
 from engine.run import Run
 from states import State
 
