@@ -14,9 +14,10 @@
 #   link        rows, actions and listeners put together; asking makes the guards
 #   loop        the loop that this comes to, as Python; code and written write it down
 #   drive       how a run goes, and how it dies
-#   steps       one transition at a time; reports and openrun: a loop of the user's own; straight: where it is not asked
-#   brought     what a report brings along; between: where such a loop is
-#   outoforder  what is wrong in such a loop; replaced: does it go on with what callbacks made of its loss
+#   steps       one transition at a time; straight: where nothing is to be decided
+#   ownloop/    a loop of the user's own: reports, and openrun with its `for` loops; brought: what a report brings;
+#               between: where such a loop is; outoforder: what is wrong in it; replaced: does it go on with what
+#               callbacks made of its loss
 #   turns       which runs of an engine go on now
 #   measuring/  metrics: mean loss and metrics; meter adds them up; room is where numbers wait on the device; outputs of
 #               a prediction; monitored: did a metric improve, measured: will there be one
@@ -51,11 +52,11 @@ if TYPE_CHECKING:
     from engine.engine import Engine as Engine
     from engine.errors import Refused as Refused
     from engine.listeners import Callback as Callback
-    from engine.openrun import OpenRun as OpenRun
     from engine.outcome import Outcome as Outcome
     from engine.outcome import Tally as Tally
     from engine.outcome import Verdict as Verdict
-    from engine.reports import PLAIN as PLAIN
+    from engine.ownloop.openrun import OpenRun as OpenRun
+    from engine.ownloop.reports import PLAIN as PLAIN
     from engine.run import Run as Run
     from engine.several import Optimizers as Optimizers
     from states import State as State
@@ -65,8 +66,8 @@ _HOMES = {
     "Action": "engine.actions",
     "Callback": "engine.listeners",
     "Engine": "engine.engine",
-    "OpenRun": "engine.openrun",
-    "PLAIN": "engine.reports",
+    "OpenRun": "engine.ownloop.openrun",
+    "PLAIN": "engine.ownloop.reports",
     "Optimizers": "engine.several",
     "Outcome": "engine.outcome",
     "Refused": "engine.errors",

@@ -62,11 +62,11 @@ from engine.measuring.measured import check_monitored
 from engine.measuring.meter import MetricFunction, MetricObject
 from engine.measuring.metrics import Metrics, Records
 from engine.measuring.outputs import Outputs, joined
-from engine.openrun import OpenRun
+from engine.ownloop.openrun import OpenRun
+from engine.ownloop.reports import PLAIN
 from engine.precision import Precision, check_backward, check_capturing, check_scaled, precision_of
 from engine.prepare import Kit, Preparation
 from engine.registry import Registry
-from engine.reports import PLAIN
 from engine.run import Run
 from engine.several import Optimizers, as_model, as_optimizer
 from engine.summary import Summary, summarise

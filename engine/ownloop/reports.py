@@ -16,14 +16,14 @@ from typing import Any
 
 from attrs import define
 
-from engine.between import ahead
-from engine.brought import NOTHING, check_brought, usual
 from engine.errors import BatchRefused, LoaderRefused
 from engine.fitting import Given
 from engine.link import LinkedGroup, LinkedRow, reached
 from engine.outcome import SKIPPED, Tally
-from engine.outoforder import nothing_to_skip, out_of_order, passed_over, skips_batch, unscaled, window_cleared
-from engine.replaced import Replaced
+from engine.ownloop.between import ahead
+from engine.ownloop.brought import NOTHING, check_brought, usual
+from engine.ownloop.outoforder import nothing_to_skip, out_of_order, passed_over, skips_batch, unscaled, window_cleared
+from engine.ownloop.replaced import Replaced
 from engine.run import gradients, release
 from engine.steps import SteppedRun
 from engine.straight import Straight

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from engine.between import ahead
 from engine.errors import OutOfOrder, hint
 from engine.link import LinkedState, reached
+from engine.ownloop.between import ahead
 from states import Transition
 from states.errors import shown
 from states.names import is_stop, name_of
