@@ -3,22 +3,21 @@
 # General layout
 #
 #   engine      Engine: what people hold in their hands
-#   registry    who is registered: listeners (Callback), vocabulary (the words they may name), order; writers: what of
-#               the optimizer they write
+#   listeners   who hears and answers: Callback; vocabulary: the words they may name
 #   run         Run: everything mutable of one training
 #   several     models and optimizers by name
 #   actions     what is done in each state: batches draws them, closure is for LBFGS, each for several optimizers
-#   prepare     what is made ready before a run begins; fitting and check refuse what could not work
+#   check       what can be refused before the first batch
 #   faster/     actions that are replaced: compiled, capture, prefetch; captured refuses, cuda talks to the GPU;
 #               suggest: what would be faster
-#   link        rows, actions and listeners put together; asking makes the guards
-#   loop        the loop that this comes to, as Python; code and written write it down
-#   drive       how a run goes, and how it dies
-#   steps       one transition at a time; straight: where nothing is to be decided
+#   running/    prepare: what is made ready before a run begins; fitting refuses what could not work; link: rows,
+#               actions and listeners put together; asking makes the guards; loop: the loop that this comes to, as
+#               Python; code and written write it down; drive: how a run goes, and how it dies; steps: one transition
+#               at a time; straight: where nothing is to be decided; turns: which runs of an engine go on now;
+#               registry: who is registered; order: of whom; writers: what of the optimizer they write
 #   ownloop/    a loop of the user's own: reports, and openrun with its `for` loops; brought: what a report brings;
 #               between: where such a loop is; outoforder: what is wrong in it; replaced: does it go on with what
 #               callbacks made of its loss
-#   turns       which runs of an engine go on now
 #   measuring/  metrics: mean loss and metrics; meter adds them up; room is where numbers wait on the device; outputs of
 #               a prediction; monitored: did a metric improve, measured: will there be one
 #   recording/  what callbacks/recorder keeps: series, batch by batch; hyperparameters: what moves in an optimizer;

@@ -32,18 +32,6 @@ from engine.faster.compiled import Compiled
 from engine.faster.cuda import Cuda
 from engine.faster.prefetch import Prefetch, check_prefetch
 from engine.faster.suggest import suggestions
-from engine.fitting import (
-    Given,
-    check_actions,
-    check_forward,
-    check_loss,
-    check_max_updates,
-    check_mine,
-    check_mine_closure,
-    check_validation,
-    steps,
-    uses_optimizer,
-)
 from engine.keeping.checkpoints import Parts, restore
 from engine.keeping.undone import takes_part
 from engine.listeners import (
@@ -57,7 +45,6 @@ from engine.listeners import (
     who_answers,
     who_hears,
 )
-from engine.loop import source
 from engine.measuring.measured import check_monitored
 from engine.measuring.meter import MetricFunction, MetricObject
 from engine.measuring.metrics import Metrics, Records
@@ -65,15 +52,28 @@ from engine.measuring.outputs import Outputs, joined
 from engine.ownloop.openrun import OpenRun
 from engine.ownloop.reports import PLAIN
 from engine.precision import Precision, check_backward, check_capturing, check_scaled, precision_of
-from engine.prepare import Kit, Preparation
-from engine.registry import Registry
 from engine.run import Run
+from engine.running.fitting import (
+    Given,
+    check_actions,
+    check_forward,
+    check_loss,
+    check_max_updates,
+    check_mine,
+    check_mine_closure,
+    check_validation,
+    steps,
+    uses_optimizer,
+)
+from engine.running.loop import source
+from engine.running.prepare import Kit, Preparation
+from engine.running.registry import Registry
+from engine.running.turns import Turns
+from engine.running.writers import check_writers
 from engine.several import Optimizers, as_model, as_optimizer
 from engine.summary import Summary, summarise
 from engine.timings import Timings
-from engine.turns import Turns
 from engine.vocabulary import Vocabulary
-from engine.writers import check_writers
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove, scaled
 from states.errors import shown
 from states.walk import Plan, Reporting, script

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from engine.link import LinkedState
+from engine.running.link import LinkedState
 from states import Trigger
 from states.names import OF_THE_EPOCH
 

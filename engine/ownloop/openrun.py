@@ -15,14 +15,14 @@ from attrs import define, field
 
 from engine.batches import NoLoader
 from engine.check import check_loader
-from engine.drive import reported
 from engine.errors import ArgumentRefused
-from engine.fitting import check_forward, check_loss
-from engine.link import LinkedState, reached
 from engine.ownloop.between import ahead, inside_of, stops_epoch
 from engine.ownloop.outoforder import cannot_leave, no_epoch, no_validation, unfinished, went_on
 from engine.ownloop.reports import ReportedRun
-from engine.straight import FOLLOW, Drawing
+from engine.running.drive import reported
+from engine.running.fitting import check_forward, check_loss
+from engine.running.link import LinkedState, reached
+from engine.running.straight import FOLLOW, Drawing
 from states import State, Trigger
 
 

@@ -5,15 +5,15 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from engine.errors import OutOfOrder, hint
-from engine.link import LinkedState, reached
 from engine.ownloop.between import ahead
+from engine.running.link import LinkedState, reached
 from states import Transition
 from states.errors import shown
 from states.names import is_stop, name_of
 
 
 if TYPE_CHECKING:
-    from engine.steps import SteppedRun
+    from engine.running.steps import SteppedRun
 
 
 def out_of_order(run: "SteppedRun", trigger: object) -> OutOfOrder:

@@ -17,16 +17,16 @@ from typing import Any
 from attrs import define
 
 from engine.errors import BatchRefused, LoaderRefused
-from engine.fitting import Given
-from engine.link import LinkedGroup, LinkedRow, reached
 from engine.outcome import SKIPPED, Tally
 from engine.ownloop.between import ahead
 from engine.ownloop.brought import NOTHING, check_brought, usual
 from engine.ownloop.outoforder import nothing_to_skip, out_of_order, passed_over, skips_batch, unscaled, window_cleared
 from engine.ownloop.replaced import Replaced
 from engine.run import gradients, release
-from engine.steps import SteppedRun
-from engine.straight import Straight
+from engine.running.fitting import Given
+from engine.running.link import LinkedGroup, LinkedRow, reached
+from engine.running.steps import SteppedRun
+from engine.running.straight import Straight
 from states import State, Transition, Trigger
 from states.names import is_stop, name_of
 from states.scaled import UNSCALING

@@ -10,7 +10,7 @@ from hypothesis import Phase, settings
 from engine.errors import ArgumentRefused
 from engine.ownloop.openrun import OpenRun
 from engine.ownloop.reports import ReportedRun
-from engine.steps import SteppedRun
+from engine.running.steps import SteppedRun
 from engine.testing.walked import reference
 from engine.testing.walked.extensions import Drawn
 from engine.testing.walked.stateful import stateful_test

@@ -14,7 +14,7 @@ from engine.run import Run
 
 
 if TYPE_CHECKING:
-    from engine.steps import SteppedRun
+    from engine.running.steps import SteppedRun
 
 logger = logging.getLogger("stateloop")
 logger.addHandler(logging.NullHandler())

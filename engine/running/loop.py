@@ -17,11 +17,11 @@ from itertools import pairwise
 
 from attrs import define, evolve, field, frozen
 
-from engine.code import Code, Names, choice
-from engine.drive import unexpected
 from engine.errors import NotNested
-from engine.link import Linked, LinkedGroup, LinkedRow, LinkedState, reached
-from engine.written import OWN, Source, call, constant, done, happen
+from engine.running.code import Code, Names, choice
+from engine.running.drive import unexpected
+from engine.running.link import Linked, LinkedGroup, LinkedRow, LinkedState, reached
+from engine.running.written import OWN, Source, call, constant, done, happen
 from states import Transition
 from states.names import name_of
 from states.picture import visible

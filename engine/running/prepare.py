@@ -9,24 +9,24 @@ from attrs import define, evolve, field, frozen
 from torch import optim
 
 from engine.actions import Action, built_in
-from engine.asking import Asker
 from engine.closure import Closing, flush_refused, needs_closure
-from engine.drive import drive, follow
 from engine.each import each
 from engine.errors import ArgumentRefused, NotNested
 from engine.faster.capture import capturing
 from engine.faster.compiled import Compiled
 from engine.faster.cuda import Cuda
 from engine.faster.prefetch import Prefetch
-from engine.fitting import Given
-from engine.link import Ears, Linked, ears_of, link, reached
 from engine.listeners import Listener
-from engine.loop import source
 from engine.outcome import Tally
 from engine.precision import Precision
 from engine.run import Do, Run, held_by
+from engine.running.asking import Asker
+from engine.running.drive import drive, follow
+from engine.running.fitting import Given
+from engine.running.link import Ears, Linked, ears_of, link, reached
+from engine.running.loop import source
+from engine.running.straight import straighten
 from engine.several import Optimizers
-from engine.straight import straighten
 from engine.timings import Timings
 from states import EVALUATION, PREDICTION, Guard, Machine, State, Trigger
 from states.names import is_stop, name_of

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field, frozen
 
 from engine.actions import Action
-from engine.asking import Ask, Asker
 from engine.listeners import Hear, Listener
 from engine.outcome import Outcome
 from engine.run import Run
+from engine.running.asking import Ask, Asker
 from states import Count, Event, Machine, Transition, When
 from states.checked import Checked
 from states.names import name_of
 
 
 if TYPE_CHECKING:
-    from engine.straight import Drawing, Straight
+    from engine.running.straight import Drawing, Straight
 
 
 @frozen(eq=False)

@@ -18,7 +18,7 @@ def check_writers(listeners: Sequence[Listener], param_groups: Sequence[dict[str
         CallbackRefused: both are named, and what they write.
 
     Example:
-        >>> from engine.registry import Registry
+        >>> from engine.running.registry import Registry
         >>> from engine.vocabulary import Vocabulary
         >>> from states import TRAINING
         >>> class Halve:

@@ -14,10 +14,10 @@ from typing import Any
 
 from attrs import define
 
-from engine.code import Code, Names
-from engine.link import Happening, LinkedGroup, LinkedRow, LinkedState, reached
 from engine.run import Run
-from engine.written import OWN, Source, call, constant, done, happen
+from engine.running.code import Code, Names
+from engine.running.link import Happening, LinkedGroup, LinkedRow, LinkedState, reached
+from engine.running.written import OWN, Source, call, constant, done, happen
 from states import Trigger
 from states.names import name_of
 from states.picture import visible

@@ -13,9 +13,9 @@ from weakref import finalize
 
 from attrs import field, frozen
 
-from engine.code import Code, Names
-from engine.link import Happening, LinkedState
 from engine.run import Run
+from engine.running.code import Code, Names
+from engine.running.link import Happening, LinkedState
 from states.names import name_of
 from states.picture import visible
 

@@ -16,13 +16,13 @@ from typing import Self, TypeVar
 
 from attrs import define, field
 
-from engine.drive import die, finish, reported
 from engine.errors import ArgumentRefused, EngineBusy, hint
-from engine.link import Linked, LinkedGroup, LinkedRow, LinkedState
 from engine.outcome import ASKED, Outcome, Verdict
 from engine.run import Run
-from engine.straight import Straight
-from engine.turns import Turns
+from engine.running.drive import die, finish, reported
+from engine.running.link import Linked, LinkedGroup, LinkedRow, LinkedState
+from engine.running.straight import Straight
+from engine.running.turns import Turns
 from states import Guard, Transition
 from states.errors import shown
 from states.names import OF_THE_EPOCH, is_stop, name_of

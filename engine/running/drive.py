@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from traceback import walk_tb
 
-from engine.link import Linked, LinkedGroup, LinkedState
 from engine.listeners import Hear
 from engine.outcome import Outcome
 from engine.run import Run, release
+from engine.running.link import Linked, LinkedGroup, LinkedState
 from states import State, Transition, TriggerRefused
 from states.errors import typed
 from states.names import name_of

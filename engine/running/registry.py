@@ -6,7 +6,7 @@ from attrs import define, field
 
 from engine.errors import ArgumentRefused
 from engine.listeners import Listener, listen
-from engine.order import arrange
+from engine.running.order import arrange
 from engine.vocabulary import Vocabulary
 from states.errors import shown
 
