@@ -3,35 +3,35 @@
 # General layout
 #
 #   engine      Engine: what people hold in their hands
-#   listeners   who hears and answers: Callback; vocabulary: the words they may name
 #   run         Run: everything mutable of one training
+#   listeners   who hears and answers: Callback; vocabulary: the words they may name; signatures: how each is called
 #   several     models and optimizers by name
 #   actions     what is done in each state: batches draws them, closure is for LBFGS, each for several optimizers
-#   check       what can be refused before the first batch
-#   faster/     actions that are replaced: compiled, capture, prefetch; captured refuses, cuda talks to the GPU;
-#               suggest: what would be faster
+#   precision   forward and loss under autocast, and a loss that is scaled
+#   check       what is refused before the first batch
+#   frozen      parameters that do not learn for a while
+#   outcome, errors, dryrun    one subject each
+#   summary     what an engine is made of; timings: where the time of a run goes; notebook: a run in a web page
+#
 #   running/    prepare: what is made ready before a run begins; fitting refuses what could not work; link: rows,
-#               actions and listeners put together; asking makes the guards; loop: the loop that this comes to, as
-#               Python; code and written write it down; drive: how a run goes, and how it dies; steps: one transition
-#               at a time; straight: where nothing is to be decided; turns: which runs of an engine go on now;
-#               registry: who is registered; order: of whom; writers: what of the optimizer they write
+#               actions and listeners put together; asking makes the guards; loop: what this comes to, as Python; code
+#               and written write it down; drive: how a run goes, and how it dies; steps: one transition at a time;
+#               straight: where nothing is to be decided; turns: which runs of an engine go on now; registry and order:
+#               who is registered, and when each is called; writers: what of the optimizer they write
 #   ownloop/    a loop of the user's own: reports, and openrun with its `for` loops; brought: what a report brings;
 #               between: where such a loop is; outoforder: what is wrong in it; replaced: does it go on with what
 #               callbacks made of its loss
+#   faster/     actions that are replaced: compiled, capture, prefetch; captured refuses, cuda talks to the GPU;
+#               suggest: what would be faster
 #   measuring/  metrics: mean loss and metrics; meter adds them up; room is where numbers wait on the device; outputs of
-#               a prediction; monitored: did a metric improve, measured: will there be one
+#               a prediction; monitored: did a metric improve; measured: will there be one
 #   recording/  what callbacks/recorder keeps: series, batch by batch; hyperparameters: what moves in an optimizer;
 #               counts over all parts of a training; thinned: which rows of a long run are kept; tables and plots of it
 #   keeping/    checkpoints: what is in one; files writes and reads it; generators: where the random numbers stand;
 #               sinks: files that the numbers of a training go to; trackers: TensorBoard and others; undone: what puts
 #               all back that a trial changes, and kept is how
-#   searching/  lr_find, a search for a learning rate: found is what it gives, suggested reads its curve
-#   precision   forward and loss under autocast, and a loss that is scaled
 #   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws
-#   frozen      parameters that do not learn for a while
-#   dryrun, outcome, errors    one subject each
-#   timings     where the time of a run goes; summary: what an engine is made of
-#   notebook    a run as a part of a web page
+#   searching/  lr_find, a search for a learning rate: found is what it gives, suggested reads its curve
 #   layout/     how figures, columns and tables of epochs are laid out; screen: where progress is shown
 #   callbacks/  callbacks that come with the engine
 #   commands/   the command `stateloop`; target finds the `module:factory` that it is given
