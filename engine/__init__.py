@@ -3,36 +3,38 @@
 # General layout
 #
 #   engine      Engine: what people hold in their hands
-#   registry    who is registered: listeners (Callback), vocabulary (the words they may name), order; writers: what of
-#               the optimizer they write
 #   run         Run: everything mutable of one training
+#   listeners   who hears and answers: Callback; vocabulary: the words they may name; signatures: how each is called
 #   several     models and optimizers by name
 #   actions     what is done in each state: batches draws them, closure is for LBFGS, each for several optimizers
-#   prepare     what is made ready before a run begins; fitting and check refuse what could not work
-#   compiled, capture, prefetch    actions that are replaced to be faster; captured refuses, cuda talks to the GPU
-#   link        rows, actions and listeners put together; asking makes the guards
-#   loop        the loop that this comes to, as Python; code and written write it down
-#   drive       how a run goes, and how it dies
-#   steps       one transition at a time; reports and openrun: a loop of the user's own; straight: where it is not asked
-#   brought     what a report brings along; between: where such a loop is
-#   outoforder  what is wrong in such a loop; replaced: does it go on with what callbacks made of its loss
-#   turns       which runs of an engine go on now
-#   metrics     mean loss and metrics: meter adds them up; room is where numbers wait on the device
-#   series      what callbacks/recorder keeps of a run, batch by batch; hyperparameters: what moves in an optimizer
-#   counts      how many there were, over all parts of a training; thinned: which rows of a long run are kept
-#   checkpoints what is in a checkpoint; files writes and reads it; generators: where the random numbers stand
-#   monitored   did a metric improve?  For callbacks that look at one
-#   lr_find     a search for a learning rate: found is what it gives, suggested reads its curve; undone puts all back
-#               that a trial changes, and kept is how
 #   precision   forward and loss under autocast, and a loss that is scaled
-#   curves      what a hyperparameter does over a run: phases puts some together; hyper writes it, hyper_picture draws
+#   check       what is refused before the first batch
 #   frozen      parameters that do not learn for a while
-#   outputs, dryrun, outcome, errors, suggest    one subject each
-#   timings     where the time of a run goes; summary: what an engine is made of
-#   notebook    a run as a part of a web page; figures and columns: how pictures and tables are laid out
+#   outcome, errors, dryrun    one subject each
+#   summary     what an engine is made of; timings: where the time of a run goes; notebook: a run in a web page
+#
+#   running/    prepare: what is made ready before a run begins; fitting refuses what could not work; link: rows,
+#               actions and listeners put together; asking makes the guards; loop: what this comes to, as Python; code
+#               and written write it down; drive: how a run goes, and how it dies; steps: one transition at a time;
+#               straight: where nothing is to be decided; turns: which runs of an engine go on now; registry and order:
+#               who is registered, and when each is called; writers: what of the optimizer they write
+#   ownloop/    a loop of the user's own: reports, and openrun with its `for` loops; brought: what a report brings;
+#               between: where such a loop is; outoforder: what is wrong in it; replaced: does it go on with what
+#               callbacks made of its loss
+#   faster/     actions that are replaced: compiled, capture, prefetch; captured refuses, cuda talks to the GPU;
+#               suggest: what would be faster
+#   measuring/  metrics: mean loss and metrics; meter adds them up; room is where numbers wait on the device; outputs of
+#               a prediction; monitored: did a metric improve; measured: will there be one
+#   recording/  what callbacks/recorder keeps: series, batch by batch; hyperparameters: what moves in an optimizer;
+#               counts over all parts of a training; thinned: which rows of a long run are kept; tables and plots of it
+#   keeping/    checkpoints: what is in one; files writes and reads it; generators: where the random numbers stand;
+#               sinks: files that the numbers of a training go to; trackers: TensorBoard and others; undone: what puts
+#               all back that a trial changes, and kept is how
+#   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws
+#   searching/  lr_find, a search for a learning rate: found is what it gives, suggested reads its curve
+#   layout/     how figures, columns and tables of epochs are laid out; screen: where progress is shown
 #   callbacks/  callbacks that come with the engine
-#   sinks       files that the numbers of a training go to; trackers: TensorBoard and others
-#   cli         the command `stateloop`; target finds `module:factory`; cli_check and cli_traces are its part for tests
+#   commands/   the command `stateloop`; target finds the `module:factory` that it is given
 #   testing/    the ordering kit: tests of one's own callbacks and machines
 #
 # The names below are loaded at first use, so that `python -m engine --help` does not wait for torch.
@@ -49,11 +51,11 @@ if TYPE_CHECKING:
     from engine.engine import Engine as Engine
     from engine.errors import Refused as Refused
     from engine.listeners import Callback as Callback
-    from engine.openrun import OpenRun as OpenRun
     from engine.outcome import Outcome as Outcome
     from engine.outcome import Tally as Tally
     from engine.outcome import Verdict as Verdict
-    from engine.reports import PLAIN as PLAIN
+    from engine.ownloop.openrun import OpenRun as OpenRun
+    from engine.ownloop.reports import PLAIN as PLAIN
     from engine.run import Run as Run
     from engine.several import Optimizers as Optimizers
     from states import State as State
@@ -63,8 +65,8 @@ _HOMES = {
     "Action": "engine.actions",
     "Callback": "engine.listeners",
     "Engine": "engine.engine",
-    "OpenRun": "engine.openrun",
-    "PLAIN": "engine.reports",
+    "OpenRun": "engine.ownloop.openrun",
+    "PLAIN": "engine.ownloop.reports",
     "Optimizers": "engine.several",
     "Outcome": "engine.outcome",
     "Refused": "engine.errors",

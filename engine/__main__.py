@@ -1,6 +1,6 @@
 """What does `python -m engine` do?  The same as the command `stateloop`."""
 
-from engine.cli import main
+from engine.commands.main import main
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from enum import Enum
 
 from attrs import define, field, frozen
 
-from engine.columns import aligned
+from engine.layout.columns import aligned
 from engine.listeners import Listener
 from states import Counter, Machine
 from states.names import name_of

@@ -16,7 +16,6 @@ from torch.amp import GradScaler
 
 from engine.batches import NoLoader
 from engine.callbacks.recorder import Recorder
-from engine.captured import check_capture
 from engine.check import (
     check_askings,
     check_closures,
@@ -26,23 +25,15 @@ from engine.check import (
     check_optimizer,
     check_parts,
 )
-from engine.checkpoints import Parts, restore
-from engine.compiled import Compiled
-from engine.cuda import Cuda
 from engine.dryrun import DryRun, rehearse
 from engine.errors import ArgumentRefused, EngineBusy
-from engine.fitting import (
-    Given,
-    check_actions,
-    check_forward,
-    check_loss,
-    check_max_updates,
-    check_mine,
-    check_mine_closure,
-    check_validation,
-    steps,
-    uses_optimizer,
-)
+from engine.faster.captured import check_capture
+from engine.faster.compiled import Compiled
+from engine.faster.cuda import Cuda
+from engine.faster.prefetch import Prefetch, check_prefetch
+from engine.faster.suggest import suggestions
+from engine.keeping.checkpoints import Parts, restore
+from engine.keeping.undone import takes_part
 from engine.listeners import (
     Answer,
     Filter,
@@ -54,34 +45,43 @@ from engine.listeners import (
     who_answers,
     who_hears,
 )
-from engine.loop import source
-from engine.measured import check_monitored
-from engine.meter import MetricFunction, MetricObject
-from engine.metrics import Metrics, Records
-from engine.openrun import OpenRun
-from engine.outputs import Outputs, joined
+from engine.measuring.measured import check_monitored
+from engine.measuring.meter import MetricFunction, MetricObject
+from engine.measuring.metrics import Metrics, Records
+from engine.measuring.outputs import Outputs, joined
+from engine.ownloop.openrun import OpenRun
+from engine.ownloop.reports import PLAIN
 from engine.precision import Precision, check_backward, check_capturing, check_scaled, precision_of
-from engine.prefetch import Prefetch, check_prefetch
-from engine.prepare import Kit, Preparation
-from engine.registry import Registry
-from engine.reports import PLAIN
 from engine.run import Run
+from engine.running.fitting import (
+    Given,
+    check_actions,
+    check_forward,
+    check_loss,
+    check_max_updates,
+    check_mine,
+    check_mine_closure,
+    check_validation,
+    steps,
+    uses_optimizer,
+)
+from engine.running.loop import source
+from engine.running.prepare import Kit, Preparation
+from engine.running.registry import Registry
+from engine.running.turns import Turns
+from engine.running.writers import check_writers
 from engine.several import Optimizers, as_model, as_optimizer
-from engine.suggest import suggestions
 from engine.summary import Summary, summarise
 from engine.timings import Timings
-from engine.turns import Turns
-from engine.undone import takes_part
 from engine.vocabulary import Vocabulary
-from engine.writers import check_writers
 from states import EVALUATION, PREDICTION, TRAINING, Machine, Proof, State, diagram, prove, scaled
 from states.errors import shown
 from states.walk import Plan, Reporting, script
 
 
 if TYPE_CHECKING:
-    from engine.found import LRFound
     from engine.outcome import Tally
+    from engine.searching.found import LRFound
 
 Loader = Iterable[Any]
 LossFunction = Callable[[Any, Any], Tensor]
@@ -454,8 +454,9 @@ class Engine:
         for you to say.  `print(found)` compares them, `found.plot()` draws them; look at the picture.
 
         However it ends (all tried, an error, Ctrl-C), model, optimizer, random generators and callbacks are as before,
-        bit for bit, so a training behind it is what it would have been without; `engine.undone` says what is not put
-        back.  Of callbacks and functions, only those take part that have `in_trials = True`; nothing is validated.
+        bit for bit, so a training behind it is what it would have been without; `engine.keeping.undone` says what is
+        not put back.  Of callbacks and functions, only those take part that have `in_trials = True`; nothing is
+        validated.
 
         Args:
             train_loader: As in `fit`, but not an iterator, which could not be put back; begun anew if it is shorter, in
@@ -493,7 +494,7 @@ class Engine:
             ...     group["lr"] = found.valley
         """
         from engine.callbacks.lr_finder import LRFinder  # noqa: PLC0415  # as below
-        from engine.lr_find import search  # noqa: PLC0415  # it comes behind the callbacks, and those behind this file
+        from engine.searching.lr_find import search  # noqa: PLC0415  # it comes behind the callbacks, and those behind this file
 
         self._turns.refuse_second("lr_find was called")
         finder = LRFinder(start_lr=start_lr, end_lr=end_lr, num_it=num_it, stop_at=stop_at, groups=groups)

@@ -19,7 +19,7 @@ from states.names import OF_THE_EPOCH, name_of
 
 
 if TYPE_CHECKING:
-    from engine.meter import Meter
+    from engine.measuring.meter import Meter
 
 # How many of the last transitions a run remembers, for the note on an exception.
 REMEMBERED = 8

@@ -13,7 +13,7 @@ from attrs import field, frozen
 from torch import Tensor, device, nn, optim
 from torch.nn.parameter import is_lazy
 
-from engine.columns import aligned
+from engine.layout.columns import aligned
 from engine.listeners import Listener
 from engine.several import Optimizers
 from states.names import Event, Guard, name_of

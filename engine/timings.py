@@ -16,7 +16,7 @@ import torch
 from attrs import define, evolve, field
 
 from engine.actions import Action
-from engine.columns import aligned
+from engine.layout.columns import aligned
 from engine.listeners import Listener
 from engine.run import Run
 from states import Machine

@@ -20,6 +20,30 @@ MAY = {
     "tests": OURS,
 }
 
+# Which other folders a folder of engine imports when it is loaded; so with the files beside the folders, of which the
+# "others" import none.  What is imported inside a function, at first use, is free.  A folder stands below its users,
+# but for one knot: a search is made with the callback LRFinder, and that gives what was found.
+LOADS: dict[str, set[str]] = {
+    "others": set(),
+    "layout": set(),
+    "measuring": set(),
+    "keeping": set(),
+    "schedules": {"layout"},
+    "recording": {"layout", "measuring"},
+    "callbacks": {"layout", "measuring", "keeping", "schedules", "recording", "searching"},
+    "searching": {"layout", "keeping", "callbacks"},
+    "faster": {"measuring", "callbacks"},
+    "running": {"faster"},
+    "ownloop": {"running"},
+    "dryrun": {"layout"},
+    "summary": {"layout"},
+    "timings": {"layout"},
+    "engine": {"measuring", "keeping", "callbacks", "faster", "running", "ownloop"},
+    "commands": {"layout"},
+    "testing": {"layout", "running", "ownloop", "engine", "commands"},
+    "__main__": {"commands"},
+}
+
 # What states may import of others: always, and inside a function, at first use.
 LIGHT, AT_FIRST_USE = {"attrs"}, {"transitions", "pygraphviz"}
 
@@ -56,6 +80,35 @@ def test_a_layer_imports_nothing_of_those_above_it(layer: str) -> None:
         if name in (OURS - MAY[layer]) | {"(relative)"}
     ]
     assert wrong == []
+
+
+def loads(path: Path) -> Iterator[tuple[str, int]]:
+    """What a file imports of engine when it is loaded: folders, and files at the top; with the line."""
+    tree = ast.parse(path.read_text())
+    for node in set(ast.walk(tree)) - deferred(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name}" for name in names]
+        yield from ((name.split(".")[1], node.lineno) for name in names if name.startswith("engine."))
+
+
+def test_the_folders_of_engine_stand_one_above_the_other() -> None:
+    folders = {path.parent.name for path in (ROOT / "engine").glob("*/__init__.py")}
+    assert folders < LOADS.keys()
+    wrong = []
+    for path in modules("engine"):
+        part = path.relative_to(ROOT / "engine").with_suffix("").parts[0]
+        row = part if part in LOADS else "others"
+        for name, line in loads(path):
+            if name != part and name not in LOADS[row] and name in folders | {"engine"}:
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert wrong == []
+
+
+def test_layout_knows_of_no_training() -> None:
+    files = modules("engine/layout")
+    assert len(files) > 3
+    assert {name for path in files for name, _ in loads(path)} <= {"layout", "errors"}
 
 
 def test_states_is_made_of_the_standard_library_and_attrs() -> None:

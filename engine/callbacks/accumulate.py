@@ -7,7 +7,7 @@ from torch import Tensor
 from engine.check import check_count
 from engine.errors import ArgumentRefused, LossRefused
 from engine.listeners import Callback
-from engine.meter import batch_size
+from engine.measuring.meter import batch_size
 from engine.run import Run, gradients
 
 
@@ -21,7 +21,7 @@ class Accumulate(Callback):
 
     Args:
         batches: Batches for each step.
-        samples: Samples for each step, at least; see `engine.meter.batch_size` for what is counted.
+        samples: Samples for each step, at least; see `engine.measuring.meter.batch_size` for what is counted.
 
     Raises:
         ArgumentRefused: not exactly one of them, or one that is no whole number from 1 on.

@@ -18,13 +18,13 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from engine.check import check_count, is_number
-from engine.columns import aligned
-from engine.counts import Counts
 from engine.errors import ArgumentRefused
-from engine.figures import COLOURS, new_figure, saved, tidy
+from engine.layout.columns import aligned
+from engine.layout.figures import COLOURS, new_figure, saved, tidy
 from engine.listeners import Callback
+from engine.recording.counts import Counts
+from engine.recording.thinned import Thinned
 from engine.run import Run
-from engine.thinned import Thinned
 from states.errors import nearest, shown, typed
 
 

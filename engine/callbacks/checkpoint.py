@@ -9,11 +9,11 @@ from typing import Any
 from attrs import frozen
 
 from engine.check import check_count
-from engine.checkpoints import checkpoint_of, with_state
 from engine.errors import ArgumentRefused
-from engine.files import write
+from engine.keeping.checkpoints import checkpoint_of, with_state
+from engine.keeping.files import write
 from engine.listeners import Callback
-from engine.monitored import Mode, Monitored
+from engine.measuring.monitored import Mode, Monitored
 from engine.run import Run
 from states.errors import shown, typed
 

@@ -4,7 +4,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
-from engine.meter import Mean
+from engine.measuring.meter import Mean
 from engine.run import Run, held
 from states.errors import shown, typed
 

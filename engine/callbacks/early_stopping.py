@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.check import check_count
 from engine.listeners import Callback
-from engine.monitored import Mode, Monitored
+from engine.measuring.monitored import Mode, Monitored
 from engine.run import Run
 
 

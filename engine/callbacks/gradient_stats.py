@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from engine.check import check_count, is_number
-from engine.columns import aligned
-from engine.counts import Counts
 from engine.errors import ArgumentRefused
-from engine.figures import new_figure, saved
+from engine.layout.columns import aligned
+from engine.layout.figures import new_figure, saved
 from engine.listeners import Callback
+from engine.recording.counts import Counts
+from engine.recording.thinned import Thinned
 from engine.run import Run
-from engine.thinned import Thinned
 from states.errors import shown, typed
 
 

@@ -6,11 +6,11 @@ from numbers import Real
 from torch import Tensor
 
 from engine.check import check_count
-from engine.counts import Counts
 from engine.errors import ArgumentRefused
+from engine.keeping.sinks import Sink
 from engine.listeners import Callback
+from engine.recording.counts import Counts
 from engine.run import Run
-from engine.sinks import Sink
 from states.errors import shown, typed
 
 
@@ -62,7 +62,7 @@ class Log(Callback):
         if not isinstance(sink, Sink) or isinstance(sink, type):
             raise ArgumentRefused(
                 f"the sink is {shown(sink)}, {typed(sink)}",
-                allowed="an object with open, write, flush and close; see engine.sinks.Sink",
+                allowed="an object with open, write, flush and close; see engine.keeping.sinks.Sink",
                 instead='write Log(CSVFile("runs/history.csv"))',
             )
         check_count("every", every, least=1, may_be_none=True)

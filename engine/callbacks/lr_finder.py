@@ -9,11 +9,11 @@ from torch import Tensor
 
 from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
-from engine.found import LRFound
-from engine.hyper import Place, check_shared, find, group_numbers
 from engine.listeners import Callback
+from engine.recording.series import Series
 from engine.run import Run
-from engine.series import Series
+from engine.schedules.hyper import Place, check_shared, find, group_numbers
+from engine.searching.found import LRFound
 from states.errors import shown, typed
 
 

@@ -8,9 +8,9 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
-from engine.callbacks.epoch_table import EpochTable, duration, number
-from engine.callbacks.screen import Screen, screen_for
 from engine.errors import ArgumentRefused
+from engine.layout.epoch_table import EpochTable, duration, number
+from engine.layout.screen import Screen, screen_for
 from engine.listeners import Callback
 from engine.outcome import Outcome
 from engine.run import Run

@@ -10,15 +10,15 @@ from os import PathLike
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from engine.callbacks import plots, tables
 from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
-from engine.figures import saved
-from engine.hyperparameters import Hyperparameters
+from engine.layout.figures import saved
 from engine.listeners import Callback
-from engine.room import Room, is_scalar
+from engine.measuring.room import Room, is_scalar
+from engine.recording import plots, tables
+from engine.recording.hyperparameters import Hyperparameters
+from engine.recording.series import Came, Series
 from engine.run import Run
-from engine.series import Came, Series
 from states.errors import shown
 
 
@@ -43,7 +43,7 @@ class Recorder(Callback):
     Args:
         points: How many batches are kept at most.  Where there are more, every second one is dropped, and from then on
             one batch in two is kept, then one in four: always evenly spread over the whole run.
-        beta: Of the moving average of the losses, which goes over all batches; see `engine.series.Series`.
+        beta: Of the moving average of the losses, which goes over all batches; see `engine.recording.series.Series`.
 
     Raises:
         ArgumentRefused: *points* or *beta* is no number that could be meant.

@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler
 from engine.check import check_count
 from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.listeners import Callback
-from engine.monitored import Mode, Monitored
+from engine.measuring.monitored import Mode, Monitored
 from engine.run import Run
 from engine.several import Optimizers
 from states.errors import shown, typed

@@ -5,13 +5,13 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.check import check_count, length
-from engine.counts import Counts
-from engine.curves import Curve, check_curve
 from engine.errors import ArgumentRefused, OptimizerRefused
-from engine.hyper import Place, check_shared, find, group_numbers
-from engine.hyper_picture import draw
 from engine.listeners import Callback
+from engine.recording.counts import Counts
 from engine.run import Run
+from engine.schedules.curves import Curve, check_curve
+from engine.schedules.hyper import Place, check_shared, find, group_numbers
+from engine.schedules.picture import draw
 from states.errors import shown, typed
 
 
@@ -57,7 +57,7 @@ class Schedule(Callback):
     Example:
         >>> import torch
         >>> from engine import Engine
-        >>> from engine.curves import Cosine
+        >>> from engine.schedules.curves import Cosine
         >>> model = torch.nn.Linear(2, 1)
         >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> engine = Engine(model, torch.nn.MSELoss(), sgd, callbacks=[Schedule({"lr": Cosine(0.1, 0.0)})])

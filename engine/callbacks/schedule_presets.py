@@ -7,9 +7,9 @@ from attrs import frozen
 
 from engine.callbacks.schedule import Curves, Schedule
 from engine.check import check_count, is_number
-from engine.curves import Constant, Cosine, Curve, Linear
 from engine.errors import ArgumentRefused
-from engine.phases import combine, in_phases, lead_in, repeat
+from engine.schedules.curves import Constant, Cosine, Curve, Linear
+from engine.schedules.phases import combine, in_phases, lead_in, repeat
 from states.errors import shown, typed
 
 

@@ -12,7 +12,7 @@ from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.foreseen import foreseen
 from engine.hyper_picture import draw
 from engine.listeners import Callback
-from engine.monitored import Monitored
+from engine.measuring.monitored import Monitored
 from engine.run import Run
 from engine.several import Optimizers
 from states.errors import shown, typed

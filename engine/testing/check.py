@@ -5,9 +5,9 @@ from random import randrange
 
 from attrs import evolve
 
+from engine.commands.target import made_by
 from engine.engine import Engine
 from engine.errors import ArgumentRefused
-from engine.target import made_by
 from engine.testing.ordered import ClaimBroken, Verdict, answering, walked
 from engine.testing.pairs.commute import try_orders
 from engine.testing.report import OrderBroken, Report, Runs

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from engine.columns import aligned
+from engine.layout.columns import aligned
 from engine.testing.runs.cases import Case
 from engine.testing.runs.judges import Invariant, Objection
 from engine.testing.runs.observed import Observed

@@ -10,12 +10,12 @@ from functools import partial
 from attrs import evolve
 
 from engine import Engine
-from engine.drive import drive
-from engine.link import Linked
-from engine.loop import source
-from engine.prepare import Preparation
 from engine.run import Run
-from engine.written import Source
+from engine.running.drive import drive
+from engine.running.link import Linked
+from engine.running.loop import source
+from engine.running.prepare import Preparation
+from engine.running.written import Source
 from tests.bench.contenders import FIT, UNMEASURED
 from tests.bench.fake import BATCH, engine
 from tests.bench.results import Part, Table

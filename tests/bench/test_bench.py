@@ -8,8 +8,8 @@ import pytest
 import torch
 from attrs import evolve
 
-from engine.loop import source
-from engine.prepare import Preparation
+from engine.running.loop import source
+from engine.running.prepare import Preparation
 from states import TRAINING
 from tests.bench import fake, page, picture
 from tests.bench.__main__ import NAMES, parsed

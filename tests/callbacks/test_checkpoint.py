@@ -18,7 +18,7 @@ from engine.callbacks.early_stopping import EarlyStopping
 from engine.callbacks.reduce_on_plateau import ReduceLROnPlateau
 from engine.callbacks.stop_after import StopAfter
 from engine.errors import ArgumentRefused
-from engine.files import read
+from engine.keeping.files import read
 from engine.testing import check_order
 from tests.engine.tools import answers, batches, hears, same, small_engine, weights_of
 from tests.testing.subjects import subject
@@ -26,7 +26,7 @@ from tests.testing.subjects import subject
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is waited for in the tests of `engine.files`."""
+    """The disk is waited for in the tests of `engine.keeping.files`."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer as naming
 
-import engine.trackers
+import engine.keeping.trackers
 from engine import Engine, Run
 from engine.callbacks import CSVFile, JSONLines, Log, MLflow, Sink, TensorBoard, WandB
 from engine.errors import ArgumentRefused
@@ -218,7 +218,7 @@ def test_a_file_that_cannot_be_read_is_told_by_its_name_and_left_alone(
 
 def test_files_are_in_utf_8_whatever_the_system_writes_by_default(tmp_path: Path) -> None:
     script = f"""
-from engine.sinks import CSVFile
+from engine.keeping.sinks import CSVFile
 for epoch in range(2):
     sink = CSVFile({str(tmp_path / "a.csv")!r})
     sink.open(epoch, 0)
@@ -435,7 +435,7 @@ def test_the_examples_of_the_trackers_run(monkeypatch: pytest.MonkeyPatch) -> No
     trackers = [Tracker("wandb"), Tracker("mlflow")]
     for tracker in trackers:
         monkeypatch.setitem(sys.modules, tracker.__name__, tracker)
-    failed, tried = doctest.testmod(engine.trackers)
+    failed, tried = doctest.testmod(engine.keeping.trackers)
     assert (failed, tried > 0) == (0, True)
     assert [len(tracker.rows) for tracker in trackers] == [2, 2]
 

@@ -22,9 +22,9 @@ from engine import Callback, Engine, Outcome, Run, State, loss_from, output_from
 from engine.callbacks.freeze import Freeze
 from engine.callbacks.lr_finder import LRFinder
 from engine.callbacks.schedule import Schedule
-from engine.curves import Constant
 from engine.errors import ArgumentRefused, EngineBusy, LoaderRefused, OptimizerRefused
-from engine.found import LRFound
+from engine.schedules.curves import Constant
+from engine.searching.found import LRFound
 from engine.testing import check_order
 from states import TRAINING, Event
 from tests.engine.standin import engine_of, noisy_model

@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine import Callback, Engine, Outcome
-from engine.callbacks import Progress, screen
-from engine.callbacks.epoch_table import EpochTable
-from engine.callbacks.screen import ERASE_LINE
+from engine.callbacks import Progress
 from engine.errors import ArgumentRefused
+from engine.layout import screen
+from engine.layout.epoch_table import EpochTable
+from engine.layout.screen import ERASE_LINE
 from engine.testing import check_order
 from states import EVALUATION, TRAINING, Event, Machine, State, Transition, Trigger
 from states.errors import typed

@@ -19,9 +19,9 @@ from engine.callbacks.schedule import Schedule
 from engine.callbacks.schedule_presets import flat_cosine, one_cycle, sgdr, warm_up
 from engine.callbacks.short_epochs import ShortEpochs
 from engine.callbacks.torch_schedule import TorchSchedule
-from engine.curves import Constant, Cosine, Exponential, Linear
 from engine.errors import ArgumentRefused, CallbackRefused, OptimizerRefused
-from engine.phases import combine, repeat
+from engine.schedules.curves import Constant, Cosine, Exponential, Linear
+from engine.schedules.phases import combine, repeat
 from engine.testing import check_order
 from states import State, Trigger
 from tests.engine.recording import batches
@@ -485,7 +485,7 @@ def test_an_engine_that_has_no_optimizer_is_refused() -> None:
 @pytest.mark.parametrize(
     ("make", "what"),
     [
-        (lambda: Schedule(Constant(1)), "Schedule was given Constant(value=1), an engine.curves.Constant"),
+        (lambda: Schedule(Constant(1)), "Schedule was given Constant(value=1), an engine.schedules.curves.Constant"),
         (lambda: Schedule({}), "Schedule was given {}, a dict"),
         (lambda: Schedule({"lr": 0.1}), "Schedule was given 0.1, a float"),
         (lambda: Schedule({"lr": [Constant(1), 2]}), "Schedule was given 2, an int"),

@@ -15,8 +15,8 @@ from torch.optim import lr_scheduler
 from engine import Callback, Engine, Run
 from engine.callbacks.schedule import Schedule
 from engine.callbacks.torch_schedule import TorchSchedule
-from engine.curves import Constant
 from engine.errors import ArgumentRefused, CallbackRefused, OptimizerRefused
+from engine.schedules.curves import Constant
 from engine.testing import check_order
 from tests.engine.recording import batches
 

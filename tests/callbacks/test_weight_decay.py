@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from engine import Engine
 from engine.callbacks.schedule import Schedule
 from engine.callbacks.weight_decay import WeightDecay
-from engine.curves import Constant
 from engine.errors import ArgumentRefused, CallbackRefused, OptimizerRefused
+from engine.schedules.curves import Constant
 from engine.testing import check_order
 from tests.callbacks.test_progress import Fault, HostReads
 from tests.testing.subjects import subject

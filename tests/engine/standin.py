@@ -10,7 +10,7 @@ from torch import Tensor, nn, optim
 from torch.utils._pytree import tree_leaves
 
 from engine import Engine
-from engine.cuda import Cuda
+from engine.faster.cuda import Cuda
 from states import Event, Guard
 from tests.engine.tools import small_model
 

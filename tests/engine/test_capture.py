@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
 from engine import Callback, Engine, Outcome, Run
-from engine.capture import SHAPES, WARM
 from engine.errors import ArgumentRefused, BatchRefused, OptimizerRefused
-from engine.metrics import Metrics
+from engine.faster.capture import SHAPES, WARM
+from engine.measuring.metrics import Metrics
 from engine.testing.runs.described import Script
 from engine.testing.strategies import plans, scripts
 from states import Event, Guard

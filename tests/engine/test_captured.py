@@ -10,10 +10,10 @@ from attrs import evolve
 from torch import nn, optim
 
 from engine import Action, Engine, Run, loss_from, output_from
-from engine.capture import INSIDE
-from engine.captured import Inside, check_capture
 from engine.errors import ArgumentRefused, OptimizerRefused
-from engine.metrics import Metrics
+from engine.faster.capture import INSIDE
+from engine.faster.captured import Inside, check_capture
+from engine.measuring.metrics import Metrics
 from states import TRAINING, Event, Guard, Machine, State, Transition, Trigger
 from states.names import name_of
 from tests.engine.standin import NO_EVENT, NO_GUARD, Standin, engine_of, noisy_model, sgd

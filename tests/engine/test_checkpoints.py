@@ -24,9 +24,9 @@ from engine import Callback, Engine, Outcome, Run
 from engine.callbacks.checkpoint import Checkpoint
 from engine.callbacks.early_stopping import EarlyStopping
 from engine.callbacks.reduce_on_plateau import ReduceLROnPlateau
-from engine.checkpoints import Parts, _foreign, restore
 from engine.errors import ArgumentRefused, CallbackRefused, EngineBusy
-from engine.files import FORMAT, read, write
+from engine.keeping.checkpoints import Parts, _foreign, restore
+from engine.keeping.files import FORMAT, read, write
 from engine.testing.pairs.values import leaves
 from tests.engine.tools import batches, hears, nothing_changes, refuses, same, small_engine, small_model, weights_of
 

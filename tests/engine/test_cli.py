@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import states
-from engine.cli import main
+from engine.commands.main import main
 from states import TRAINING
 
 
@@ -189,7 +189,7 @@ def python(*arguments: str, **options: object) -> subprocess.CompletedProcess[st
 def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
     code = (
         "import sys\n"
-        "from engine.cli import main\n"
+        "from engine.commands.main import main\n"
         f"main({arguments!r}, standalone_mode=False)\n"
         "assert not {'torch', 'tqdm', 'transitions'} & sys.modules.keys()\n"
     )

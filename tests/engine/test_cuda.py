@@ -9,8 +9,8 @@ import pytest
 import torch
 from attrs import define
 
-from engine.cuda import Cuda
 from engine.errors import ArgumentRefused
+from engine.faster.cuda import Cuda
 from tests.engine.tools import refuses
 
 

@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from engine.curves import Constant, Cosine, Curve, Exponential, Linear, Polynomial
 from engine.errors import ArgumentRefused
-from engine.phases import combine, lead_in, repeat
+from engine.schedules.curves import Constant, Cosine, Curve, Exponential, Linear, Polynomial
+from engine.schedules.phases import combine, lead_in, repeat
 
 
 numbers = st.floats(-10, 10, allow_subnormal=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.callbacks import ActivationStats, GradientStats, one_cycle
-from engine.figures import MARKS, mark_epochs, new_figure
+from engine.layout.figures import MARKS, mark_epochs, new_figure
 from states.svg import PicturesMissing
 from tests.engine.tools import batches, small_engine
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn, optim
 
 from engine import Engine, Run
-from engine.capture import WARM
 from engine.errors import OptimizerRefused
+from engine.faster.capture import WARM
 from tests.engine.tools import refuses
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Callback, Outcome
-from engine.drive import follow
 from engine.run import Run
+from engine.running.drive import follow
 from engine.testing.runs import described
 from engine.testing.runs.described import ERRORS, Script
 from engine.testing.strategies import faults, plans, scripts

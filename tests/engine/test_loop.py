@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engine import Action, Callback, Run
-from engine.asking import Asker
-from engine.code import Code, choice
-from engine.drive import drive, follow
 from engine.errors import NotNested
-from engine.link import Linked, ears_of, link
 from engine.listeners import Listener
-from engine.loop import source
-from engine.prepare import Preparation
+from engine.running.asking import Asker
+from engine.running.code import Code, choice
+from engine.running.drive import drive, follow
+from engine.running.link import Linked, ears_of, link
+from engine.running.loop import source
+from engine.running.prepare import Preparation
 from engine.testing.mutation.changes import changes
 from states import EVALUATION, PREDICTION, TRAINING, Count, Counter, Event, Machine, State, Transition, When
 from states.errors import MachineRefused, TriggerRefused

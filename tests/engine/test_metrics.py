@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, Mul
 
 from engine import Engine, Outcome, Run, State, output_from
 from engine.errors import ArgumentRefused, MetricRefused
-from engine.meter import KEPT, Mean, batch_size
+from engine.measuring.meter import KEPT, Mean, batch_size
 from tests.engine.tools import (
     Batch,
     Count,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine import Run
 from engine.errors import ArgumentRefused, MetricRefused
-from engine.monitored import Monitored
+from engine.measuring.monitored import Monitored
 from tests.engine.tools import answers, batches, hears, small_engine
 
 

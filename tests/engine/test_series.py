@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.hyperparameters import Hyperparameters
-from engine.room import Room
-from engine.series import Series
+from engine.measuring.room import Room
+from engine.recording.hyperparameters import Hyperparameters
+from engine.recording.series import Series
 from engine.several import Optimizers
 from engine.testing.pairs.values import Value, leaves
 

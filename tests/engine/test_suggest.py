@@ -7,7 +7,7 @@ import torch
 from torch import nn, optim
 
 from engine import Engine
-from engine.suggest import suggestions
+from engine.faster.suggest import suggestions
 from tests.engine.tools import small_engine, small_model
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.suggested import minimum, slide, steep, trimmed, valley
+from engine.searching.suggested import minimum, slide, steep, trimmed, valley
 
 
 Suggest = Callable[[Any, Any], float | None]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine import Engine, Run, State, Trigger
 from engine.errors import EngineBusy
-from engine.link import reached
+from engine.running.link import reached
 from states import TRAINING, Counter, Guard
 from states.names import name_of
 from states.walk import Plan, walk

@@ -17,7 +17,7 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
 from engine import Callback, Engine, Run, State, output_from
-from engine.undone import undone
+from engine.keeping.undone import undone
 
 
 @pytest.fixture(autouse=True)

@@ -144,7 +144,7 @@ def test_the_help_shows_examples_and_the_exit_codes(stateloop: Stateloop) -> Non
 
 
 def test_no_torch_is_imported_for_the_help() -> None:
-    code = "import sys; from engine.cli import main; main(['check', '-h'], standalone_mode=False)\n"
+    code = "import sys; from engine.commands.main import main; main(['check', '-h'], standalone_mode=False)\n"
     assert python("-c", f"{code}assert not {{'torch', 'pytest'}} & sys.modules.keys()").returncode == 0
 
 

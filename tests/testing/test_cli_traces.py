@@ -157,7 +157,7 @@ def test_the_help_shows_examples_and_the_exit_codes(command: str, stateloop: Sta
 def test_no_torch_is_imported_to_read_traces(command: list[str], files: Path) -> None:
     code = (
         "import sys\n"
-        "from engine.cli import main\n"
+        "from engine.commands.main import main\n"
         "try:\n"
         f"    main({command!r})\n"
         "finally:\n"

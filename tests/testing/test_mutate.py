@@ -8,9 +8,10 @@ import pytest
 import torch
 from attrs import frozen
 
-from engine import Action, Callback, Engine, Run, prepare
+from engine import Action, Callback, Engine, Run
 from engine.errors import ArgumentRefused
-from engine.link import link
+from engine.running import prepare
+from engine.running.link import link
 from engine.testing.mutation.bare import difference, right_runs
 from engine.testing.mutation.mutants import Mutant, machine_mutants, mutants_of, unchanged, walk_mutants
 from engine.testing.mutation.mutate import Endless, mutated

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import Phase, settings
 
 from engine.errors import ArgumentRefused
-from engine.openrun import OpenRun
-from engine.reports import ReportedRun
-from engine.steps import SteppedRun
+from engine.ownloop.openrun import OpenRun
+from engine.ownloop.reports import ReportedRun
+from engine.running.steps import SteppedRun
 from engine.testing.walked import reference
 from engine.testing.walked.extensions import Drawn
 from engine.testing.walked.stateful import stateful_test

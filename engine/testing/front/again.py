@@ -17,8 +17,8 @@ import pytest
 from _pytest.runner import runtestprotocol  # what plugins that run tests again have always used
 from attrs import define, field
 
+from engine.commands.target import TargetRefused, load
 from engine.errors import Refused
-from engine.target import TargetRefused, load
 from engine.testing.front.items import Held
 from engine.testing.mutation.mutants import unchanged
 from engine.testing.mutation.mutate import mutated

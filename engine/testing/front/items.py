@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.target import load_factory
+from engine.commands.target import load_factory
 from states import StateloopError
 
 

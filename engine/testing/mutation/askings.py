@@ -5,10 +5,10 @@ from enum import Enum
 
 from attrs import evolve, field, frozen
 
-from engine.asking import Ask, Asker
-from engine.link import Linked
 from engine.listeners import Listener
 from engine.run import Run
+from engine.running.asking import Ask, Asker
+from engine.running.link import Linked
 from engine.testing.mutation.change import goes_round
 from engine.testing.mutation.linking import Broken, Linking, Put
 from states import Machine, Transition

@@ -11,11 +11,11 @@ from attrs import define, evolve, field
 
 from engine.actions import Action, close, train, window
 from engine.batches import fetch
-from engine.drive import drive, follow
 from engine.listeners import Listener
 from engine.outcome import Tally
-from engine.prepare import Kit, Preparation
 from engine.run import Do, Run
+from engine.running.drive import drive, follow
+from engine.running.prepare import Kit, Preparation
 from engine.testing.mutation.mutants import Mutant, unchanged
 from engine.testing.mutation.mutate import Watch, mutated
 from engine.testing.mutation.seen import Course, Line, Seen

@@ -5,8 +5,8 @@ from enum import Enum
 
 from attrs import frozen
 
-from engine.asking import Asker
-from engine.link import Doing, Ears, Linked, link
+from engine.running.asking import Asker
+from engine.running.link import Doing, Ears, Linked, link
 from states import Machine, Transition
 
 

@@ -5,7 +5,7 @@ from itertools import islice, zip_longest
 
 from attrs import evolve, field, frozen
 
-from engine.link import Happening, Linked, LinkedRow, reached
+from engine.running.link import Happening, Linked, LinkedRow, reached
 from engine.testing.mutation.change import Change
 from engine.testing.mutation.changes import changes
 from engine.testing.mutation.linking import Linking, Put

@@ -6,11 +6,11 @@ from unittest.mock import patch
 
 from attrs import define, field
 
-from engine import prepare
-from engine.asking import Asker
 from engine.errors import ArgumentRefused, Refused
-from engine.link import Doing, Ears, Happening, Linked, link, reached
 from engine.run import Run
+from engine.running import prepare
+from engine.running.asking import Asker
+from engine.running.link import Doing, Ears, Happening, Linked, link, reached
 from engine.testing.mutation.linking import Linking
 from engine.testing.mutation.mutants import Mutant
 from states import Machine

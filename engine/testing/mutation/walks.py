@@ -13,9 +13,9 @@ from enum import Enum
 from attrs import evolve
 
 from engine.actions import Action
-from engine.link import Happening, Linked, LinkedRow, reached
 from engine.outcome import Outcome
 from engine.run import Run
+from engine.running.link import Happening, Linked, LinkedRow, reached
 from engine.testing.mutation.askings import broken_askings
 from engine.testing.mutation.linking import Broken, Linking, Put
 from states import Machine, State, Transition

@@ -7,7 +7,7 @@ from itertools import combinations
 from attrs import evolve, frozen
 
 from engine.listeners import Listener
-from engine.order import arrange
+from engine.running.order import arrange
 from engine.testing.pairs.trainings import Look, Names, Trainings, first_that_differs, names_of, unsteady_in
 from engine.testing.runs.subject import Factory, Subject
 from states.walk import Plan

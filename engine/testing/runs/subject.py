@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import define, field
 
+from engine.commands.target import made_by
 from engine.engine import Engine
 from engine.errors import ArgumentRefused
-from engine.target import made_by
 from engine.testing.pairs.snapshot import own_of
 from engine.testing.runs.few import Few
 from engine.testing.runs.quiet import quiet

@@ -17,8 +17,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from engine.openrun import OpenRun
 from engine.outcome import Outcome
+from engine.ownloop.openrun import OpenRun
 from engine.testing.runs.described import Fault, Script
 from engine.testing.strategies import PHASES, check_bound, check_machine, faults
 from engine.testing.walked.player import Log, Player, counters_of, may_report

@@ -1,0 +1,1 @@
+"""How does what we show look?  Pictures, columns, tables of epochs, and where progress is shown."""

@@ -1,0 +1,1 @@
+"""How well did it go?  Loss and metrics of a pass, outputs that are kept, and whether a metric improved."""
