@@ -9,11 +9,11 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from engine.check import check_count
 from engine.errors import ArgumentRefused, OptimizerRefused
-from engine.foreseen import foreseen
-from engine.hyper_picture import draw
 from engine.listeners import Callback
 from engine.measuring.monitored import Monitored
 from engine.run import Run
+from engine.schedules.foreseen import foreseen
+from engine.schedules.picture import draw
 from engine.several import Optimizers
 from states.errors import shown, typed
 
