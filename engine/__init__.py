@@ -30,7 +30,8 @@
 #   keeping/    checkpoints: what is in one; files writes and reads it; generators: where the random numbers stand;
 #               sinks: files that the numbers of a training go to; trackers: TensorBoard and others; undone: what puts
 #               all back that a trial changes, and kept is how
-#   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws
+#   schedules/  what a hyperparameter does over a run: phases puts curves together; hyper writes it, picture draws;
+#               foreseen: what one of torch's will write
 #   searching/  lr_find, a search for a learning rate: found is what it gives, suggested reads its curve
 #   layout/     how figures, columns and tables of epochs are laid out; screen: where progress is shown
 #   callbacks/  callbacks that come with the engine

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sized
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Rational, Real
 from typing import Any, TypeGuard
 
 from torch import Tensor, nn, optim
@@ -51,8 +51,14 @@ def check_count(name: str, value: object, *, least: int = 0, may_be_none: bool =
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether it is a finite real number; `True` is none."""
-    return not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
+    """Whether it is a finite number that torch can compute with; `True` is none, and no fraction."""
+    fraction = isinstance(value, Rational) and not isinstance(value, Integral)
+    if isinstance(value, bool) or fraction or not isinstance(value, Real):
+        return False
+    try:
+        return isfinite(value)
+    except OverflowError:  # a whole number that is larger than any float
+        return False
 
 
 def _meant(value: Any) -> int:  # noqa: ANN401  # it may be anything

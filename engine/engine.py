@@ -237,9 +237,8 @@ class Engine:
             check_loader("valid_loader", valid_loader)
         check_validation(self.machine, self.actions, who_answers(self._registry.arranged()), valid_loader)
         self._check_training(max_updates, computes=True, validates=valid_loader is not None)
-        check_monitored(
-            self._registry.arranged(), self.metrics, validates=valid_loader is not None, alone=not self.actions
-        )
+        if not self.actions:
+            check_monitored(self._registry.arranged(), self.metrics, validates=valid_loader is not None)
         if self.capture:
             check_capturing(self._precision)
             self._cuda.check(self._device_now(), "capture")
@@ -298,7 +297,6 @@ class Engine:
             if loader is not None:
                 check_loader(name, loader)
         self._check_training(max_updates, computes=train_loader is not None, validates=valid_loader is not None)
-        check_monitored(self._registry.arranged(), self.metrics, validates=True, alone=False)
         check_mine(self.machine, mine)
         check_mine_closure(self.optimizer, mine)
         if self.capture:

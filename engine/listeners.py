@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 from attrs import field, frozen
+from torch.optim.lr_scheduler import LRScheduler
 
 from engine.errors import CallbackRefused
 from engine.run import Run
-from engine.signatures import called, check_signature, named, other_arguments
+from engine.signatures import called, check_signature, named
 from engine.vocabulary import Vocabulary
 from states.errors import shown, typed
 from states.names import name_of
@@ -35,9 +36,6 @@ class Callback:
         uses_random: Whether it draws random numbers of torch, Python or NumPy; tests name who does so unsaid.
         in_trials: Whether it takes part in a trial, such as `engine.lr_find`, which trains and then undoes it: say so
             of what shapes a step (clipping, mixing of batches), and not of what writes files, schedules or stops.
-        monitor: The metric that it looks at when an epoch ends, by its name in `run.metrics`: one that cannot come is
-            refused when a training starts.
-        measures: The names of the numbers that it puts into `run.metrics` itself.
 
     What must survive a restart is what its `state_dict()` gives and its `load_state_dict(state)` takes, as in torch; a
     checkpoint keeps it, and a trial puts it back.  One that writes hyperparameters of the optimizer says which, in a
@@ -55,8 +53,6 @@ class Callback:
     runs_after: tuple[type, ...] = ()
     uses_random: bool = False
     in_trials: bool = False
-    monitor: str | None = None
-    measures: tuple[str, ...] = ()
 
 
 @frozen
@@ -163,6 +159,12 @@ def _idle(callback: object) -> CallbackRefused:
             allowed=CALLBACK,
             instead="unpack it: callbacks=[*these, ...]; engine.add takes one at a time",
         )
+    if isinstance(callback, LRScheduler):
+        return CallbackRefused(
+            f"the callback {shown(callback)} is a schedule of torch",
+            allowed=CALLBACK,
+            instead="wrap it: engine.callbacks.TorchSchedule(scheduler)",
+        )
     return CallbackRefused(
         f"the callback {shown(callback)} hears no event and answers no guard",
         allowed=CALLBACK,
@@ -171,9 +173,9 @@ def _idle(callback: object) -> CallbackRefused:
 
 
 def _makes(function: Callable[..., object]) -> bool:
-    """Whether a function can only make a callback: one of our own does, or it is none that takes a run alone."""
-    ours = inspect.isfunction(function) and function.__module__.startswith("engine.callbacks.")
-    return (ours and "." not in function.__qualname__) or bool(other_arguments(function))
+    """Whether a function is one of our own that make a callback."""
+    ours = inspect.isfunction(function) and (function.__module__ or "").startswith("engine.callbacks.")
+    return ours and "." not in function.__qualname__
 
 
 def hearing(function: Hear, event: Enum, which: Filter, order: int, taken: Collection[str]) -> Listener:

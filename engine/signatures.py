@@ -29,12 +29,12 @@ def _wrong(function: object) -> str:
         return ""
     if not callable(function):
         return f"cannot be called with a run alone: it is {typed(function)}"
-    if told := other_arguments(function):
+    if told := _other_arguments(function):
         return f"cannot be called with a run alone: it takes {told}"
     return _waits(function) or _waits(getattr(function, "__call__", None))  # noqa: B004  # an async __call__
 
 
-def other_arguments(function: Callable[..., object]) -> str:
+def _other_arguments(function: Callable[..., object]) -> str:
     """What it takes, if it cannot be called with a run alone; nothing, if it can."""
     try:
         signature = inspect.signature(function)

@@ -16,10 +16,13 @@ import torch
 from attrs import define, evolve, field
 
 from engine.actions import Action
+from engine.check import is_number
+from engine.errors import ArgumentRefused
 from engine.layout.columns import aligned
 from engine.listeners import Listener
 from engine.run import Run
 from states import Machine
+from states.errors import shown, typed
 from states.names import name_of
 
 
@@ -138,7 +141,16 @@ class Timings:
 
         Args:
             least: The least share of all the time that has a row, 0 to 1; 0 shows all.  The others are one row.
+
+        Raises:
+            ArgumentRefused: *least* is no share.
         """
+        if not is_number(least) or not 0 <= least <= 1:
+            raise ArgumentRefused(
+                f"least is {shown(least)}, {typed(least)}",
+                allowed="a number from 0 to 1",
+                instead="leave it out for a thousandth",
+            )
         rows = [("machine", "state", "calls", "seconds", "µs a call", "share"), *self._rows(self.states, least)]
         if self.callbacks:
             rows += [("",) * len(rows[0]), ("callback", "event or guard", "calls", "seconds", "µs a call", "share")]

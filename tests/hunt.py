@@ -1,14 +1,16 @@
 """Does the kit raise a false alarm?  `python -m tests.hunt [RUNS]`: random runs of callbacks in which nothing is wrong.
 
-They are those that come with the engine, two as a user would write them, and those of the examples with their machines;
-`--save` keeps the result for the page.
+They are two as a user would write them, those of the examples with their machines, and each that comes with the engine,
+by itself and in random stacks; `--save` keeps the result for the page.
 """
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from random import randrange
+from random import Random, randrange
+from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any
 
@@ -25,25 +27,40 @@ from engine.testing.runs.standard import standard_of
 from engine.testing.runs.subject import Subject
 from examples import accumulation, clipping, digits, distillation, gan, mid_epoch, sam, tbptt
 from tests.bench.results import ROOT
+from tests.callbacks.every import EVERY, Make, engine_of, go_together, pictures
 
 
 JSON = ROOT / "docs" / "hunt.json"
 RUNS = 10_000
+# How many random stacks of two to six of the callbacks that come with the engine.
+STACKS = 40
+# Of these it matters which comes first, and the kit would say so: no two of them are in one stack.
+RIVALS = (
+    {"ClipGradients by norm", "ClipGradients by value"},
+    {"Accumulate batches", "Accumulate samples"},
+    {"MixUp", "CutMix"},
+)
 
 
 @frozen
 class Hunt:
-    """What was hunted: how many random runs of which subjects, with what seed, and what was found."""
+    """What was hunted: how many random runs of which engines, with what seed, and what was found."""
 
     runs: int
     seed: int
+    # The names of the subjects; the callbacks that were looked at alone; how many stacks of them.
     subjects: tuple[str, ...]
+    alone: tuple[str, ...]
+    stacks: int
     findings: tuple[str, ...]
     seconds: float
 
     def __str__(self) -> str:
         found = f"{len(self.findings)} findings" if self.findings else "not one finding"
-        return f"{self.runs:,} random runs of {len(self.subjects)} engines ({', '.join(self.subjects)}): {found}"
+        return (
+            f"{self.runs:,} random runs of {len(self.subjects)} engines ({', '.join(self.subjects)}), of one for each"
+            f" of {len(self.alone)} callbacks, and of {self.stacks} random stacks of these: {found}"
+        )
 
 
 def accuracy(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -95,19 +112,47 @@ SUBJECTS: Mapping[str, Callable[[], Any]] = {
 }
 
 
-def hunt(runs: int, seed: int) -> Hunt:
-    """Hunt with so many random runs in all."""
-    begun, found = process_time(), []
-    for number, (name, factory) in enumerate(SUBJECTS.items()):
+def stack_of(makes: Sequence[Make], folder: Path) -> Callable[[], tuple[Engine, dict[str, Any]]]:
+    """A factory of an engine with callbacks that come with it; each engine has a folder of its own."""
+    numbers = count()
+
+    def factory() -> tuple[Engine, dict[str, Any]]:
+        made = engine_of(makes, folder / str(next(numbers)))
+        return made, {"train_loader": pictures(3), "valid_loader": pictures(2, seed=2)}
+
+    return factory
+
+
+def random_stacks(number: int, seed: int) -> list[list[str]]:
+    """The names of so many random stacks, none with two rivals, or two that write one hyperparameter."""
+    chance, found = Random(seed), list[list[str]]()  # noqa: S311  # no secret
+    while len(found) < number:
+        stack = chance.sample(list(EVERY), chance.randint(2, 6))
+        rivals = any(len(some.intersection(stack)) > 1 for some in RIVALS)
+        found += [stack] if not rivals and go_together([EVERY[name] for name in stack]) else []
+    return found
+
+
+def stacked(seed: int, folder: Path) -> dict[str, Callable[[], Any]]:
+    """A factory for each callback that comes with the engine, alone, and for each random stack of them; by name."""
+    stacks = [[name] for name in EVERY] + random_stacks(STACKS, seed)
+    return {
+        ", ".join(names): stack_of([EVERY[name] for name in names], folder / str(number))
+        for number, names in enumerate(stacks)
+    }
+
+
+def hunt(factories: Mapping[str, Callable[[], Any]], runs: int, seed: int) -> Iterator[str]:
+    """Hunt with so many random runs in all, and tell what is found."""
+    for number, (name, factory) in enumerate(factories.items()):
         standard = standard_of(Subject(factory), (), None)
-        each = runs // len(SUBJECTS) + (number < runs % len(SUBJECTS))
+        each = runs // len(factories) + (number < runs % len(factories))
         names = [invariant for invariant in INVARIANTS if invariant != "claims"]
         seen = look_at(standard, names, runs=each, seed=seed)
-        found += [f"{name}: {finding}" for finding in seen.findings]
-        found += [f"{name}: {conflict}" for conflict in try_orders(factory).conflicts]
-        print(f"{name}: {seen.simple} simple cases, {each} random runs, {len(seen.findings)} findings")
-        print(*seen.findings, sep="\n\n", flush=True)
-    return Hunt(runs, seed, tuple(SUBJECTS), tuple(found), process_time() - begun)
+        findings = [*seen.findings, *try_orders(factory).conflicts]
+        print(f"{name}: {seen.simple} simple cases, {each} random runs, {len(findings)} findings")
+        print(*findings, sep="\n\n", flush=True)
+        yield from (f"{name}: {finding}" for finding in findings)
 
 
 def read(path: Path = JSON) -> Hunt:
@@ -119,7 +164,10 @@ def main(arguments: list[str]) -> int:
     """Hunt; 1 if something was found."""
     torch.set_num_threads(1)
     numbers = [int(argument) for argument in arguments if argument.isdecimal()]
-    result = hunt(numbers[0] if numbers else RUNS, randrange(2**32))  # noqa: S311  # no secret
+    runs, seed, begun = numbers[0] if numbers else RUNS, randrange(2**32), process_time()  # noqa: S311  # no secret
+    with TemporaryDirectory() as folder:
+        findings = tuple(hunt({**SUBJECTS, **stacked(seed, Path(folder))}, runs, seed))
+    result = Hunt(runs, seed, tuple(SUBJECTS), tuple(EVERY), STACKS, findings, process_time() - begun)
     print(result, f"seed {result.seed}", sep="\n")
     if "--save" in arguments:
         JSON.write_text(json.dumps(asdict(result), indent=1) + "\n")

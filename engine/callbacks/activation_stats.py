@@ -235,7 +235,7 @@ class ActivationStats(Callback):
         names = {module: name for name, module in known.items()}
         for layer in self.layers:
             if isinstance(layer, str) and layer not in known:
-                raise _refused(f"the model has no layer {layer!r}", nearest(layer, known))
+                raise _refused(f"the model has no layer {layer!r}", nearest(layer, known.keys() - {""}))
             if isinstance(layer, nn.Module) and layer not in names:
                 raise _refused(f"the model has no such layer: {shown(layer)}", "modules of the model that is trained")
         chosen = {layer if isinstance(layer, str) else names[layer] for layer in self.layers}

@@ -91,9 +91,12 @@ class Checkpoint(Callback):
     ) -> None:
         check_count("keep", keep, least=1)
         check_count("every", every, least=1)
-        if not isinstance(folder, str | PathLike) or not fspath(folder):
+        if not isinstance(folder, str | PathLike) or not fspath(folder) or Path(folder).is_file():
+            kind = "a file" if isinstance(folder, str | PathLike) and fspath(folder) else typed(folder)
             raise ArgumentRefused(
-                f"folder is {shown(folder)}, {typed(folder)}", allowed="a path", instead='write Checkpoint("runs/1")'
+                f"folder is {shown(folder)}, {kind}",
+                allowed="the path of a folder; it is made",
+                instead='write Checkpoint("runs/1")',
             )
         if monitor is None and (mode is not None or keep != 1 or not last):
             raise ArgumentRefused(

@@ -42,7 +42,7 @@ class Memory(Callback):
     """
 
     order = -110
-    measures: tuple[str, ...] = ("host_peak_mib", "device_peak_mib")
+    measures = ("host_peak_mib", *(["device_peak_mib"] if torch.cuda.is_available() else []))
 
     def __init__(self) -> None:
         if sys.platform == "win32":

@@ -109,6 +109,7 @@ class Progress(Callback):
     def on_train_end(self, run: Run) -> None:
         """Leave nothing open."""
         del run
+        self._epoch = -1
         self._close_all()
 
     def on_validate_begin(self, run: Run) -> None:

@@ -190,10 +190,10 @@ def _each(rate: object, curve: Callable[[float], Curve]) -> Curves:
     """The curve of a rate, or of one for each group."""
     rates = rate if isinstance(rate, list | tuple) and rate else (rate,)
     for number in rates:
-        if not is_number(number):
+        if not is_number(number) or number < 0:
             raise ArgumentRefused(
                 f"the learning rate is {shown(rate)}, {typed(rate)}",
-                allowed="a number, or a list with one for each group of parameters",
+                allowed="a number, 0 or more, or a list with one for each group of parameters",
                 instead="say 0.1",
             )
     return [curve(number) for number in rates] if rates is rate else curve(rates[0])

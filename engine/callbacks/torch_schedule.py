@@ -1,7 +1,7 @@
 """When does one of torch's own schedules step?  After the batches, epochs or optimizer steps that it counts."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ from engine.errors import ArgumentRefused, OptimizerRefused
 from engine.listeners import Callback
 from engine.measuring.monitored import Monitored
 from engine.run import Run
-from engine.schedules.foreseen import foreseen
+from engine.schedules.foreseen import foreseen, parts
 from engine.schedules.picture import draw
 from engine.several import Optimizers
 from states.errors import shown, typed
@@ -71,7 +71,7 @@ class TorchSchedule(Callback):
         self.scheduler, self.by, self.monitor = scheduler, by, monitor
         self._monitored: Monitored | None = None
         if monitor is not None and isinstance(scheduler, ReduceLROnPlateau):
-            self._monitored = Monitored(monitor, scheduler.mode)
+            self._monitored, self.order = Monitored(monitor, scheduler.mode), 200  # behind those who measure
         # Whether a batch has ended for which the schedule has not stepped; the optimizer steps for which it has.
         self._due, self._updates = False, 0
 
@@ -79,7 +79,7 @@ class TorchSchedule(Callback):
         """What is written of which group: two callbacks that write the same are refused."""
         own = [id(group) for group in self.scheduler.optimizer.param_groups]
         numbers = [number for number, group in enumerate(param_groups) if id(group) in own]
-        names = sorted({"lr", *(name for part in _parts(self.scheduler) for name in _cycled(part))})
+        names = sorted({"lr", *(name for part in parts(self.scheduler) for name in _cycled(part))})
         return [(number, name) for number in numbers for name in names]
 
     def on_train_begin(self, run: Run) -> None:
@@ -139,8 +139,8 @@ class TorchSchedule(Callback):
         group 0", another "lr of group 1".
 
         Raises:
-            ArgumentRefused: *epochs* or *batches* is no whole number above 0; what `ReduceLROnPlateau` writes follows
-                from numbers that are not there yet.
+            ArgumentRefused: *epochs* or *batches* is no whole number above 0; the schedule ends before; what
+                `ReduceLROnPlateau` writes follows from numbers that are not there yet.
         """
         courses = self._courses(epochs, batches)
         return {f"{name}{label and ' of '}{label}": v for name, lines in courses.items() for label, v in lines.items()}
@@ -201,13 +201,6 @@ def _check(scheduler: object, by: str, monitor: object) -> None:
             allowed="None for all schedules but ReduceLROnPlateau",
             instead="leave it out",
         )
-
-
-def _parts(scheduler: LRScheduler) -> Iterator[LRScheduler]:
-    """A schedule, and those that it is put together from, as `SequentialLR` and `ChainedScheduler` are."""
-    yield scheduler
-    for part in getattr(scheduler, "_schedulers", ()):
-        yield from _parts(part)
 
 
 def _cycled(scheduler: LRScheduler) -> tuple[str, ...]:

@@ -19,12 +19,23 @@ class Records(Callback):
 
     order = -100
 
+    def __init__(self) -> None:
+        # The numbers of this epoch's validation, those that callbacks behind this one put there too.
+        self._validated: Mapping[str, float] = {}
+
     def on_epoch_begin(self, run: Run) -> None:
         """Forget the last epoch's numbers."""
-        run.metrics = {}
+        run.metrics, self._validated = {}, {}
+
+    def on_validate_end(self, run: Run) -> None:
+        """Hold the numbers of the validation: its training gets those that are still to come when the epoch ends."""
+        if run.parent is not None:
+            self._validated = run.metrics
 
     def on_epoch_end(self, run: Run) -> None:
         """Keep what is in `run.metrics`."""
+        for name, value in self._validated.items():
+            run.metrics.setdefault(name, value)
         if not run.stopping:
             run.history.append({"epoch": run.epoch, "updates": run.updates, **run.metrics})
 
@@ -54,6 +65,7 @@ class Metrics(Records):
                 )
             if isinstance(metric, MetricObject):
                 _copied(name, metric)
+        super().__init__()
         self.objects = {name: metric for name, metric in metrics.items() if isinstance(metric, MetricObject)}
         self.functions: dict[str, MetricFunction] = {
             name: metric for name, metric in metrics.items() if not isinstance(metric, MetricObject)
@@ -89,11 +101,11 @@ class Metrics(Records):
 
     def on_validate_end(self, run: Run) -> None:
         """Read the validation's values, for those around it too."""
-        if run.meter is None:
-            return
-        run.metrics = run.meter.read()
-        for outer in run.around:
-            outer.metrics.update(run.metrics)
+        if run.meter is not None:
+            run.metrics = run.meter.read()
+            for outer in run.around:
+                outer.metrics.update(run.metrics)
+        super().on_validate_end(run)
 
     def _meter(self, prefix: str, run: Run) -> Meter:
         return Meter(prefix, self.functions, {name: _fresh(name, metric, run) for name, metric in self.objects.items()})

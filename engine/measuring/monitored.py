@@ -110,7 +110,7 @@ class Monitored:
 
     def _unknown(self, run: Run) -> ArgumentRefused:
         known = ", ".join(run.metrics) or "nothing: the engine was made with metrics=None"
-        instead = hint(self.monitor, run.metrics)
+        instead = hint(self.monitor, run.metrics) if run.metrics else "leave it out: the mean loss is measured then"
         if self.monitor.startswith("valid_") and run.valid_loader is None:
             instead = "pass valid_loader to fit, or monitor what the training measures"
         return ArgumentRefused(

@@ -2,11 +2,13 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
+
+from engine.errors import ArgumentRefused
 
 
 # What torch says of a schedule that is stepped without its optimizer.
@@ -19,11 +21,14 @@ def foreseen(
     """From where the schedule stands, a value for each batch, by hyperparameter and by group where there are several.
 
     Args:
-        scheduler: It stays as it is.
+        scheduler: It stays as it is; a function that it was given is called.
         names: The hyperparameters; "beta1" is the first of `betas`.
         epochs: How many epochs are looked at.
         batches: How many batches each of them has.
         by_epoch: Whether it is stepped once for each epoch; else once for each batch.
+
+    Raises:
+        ArgumentRefused: the schedule ends before.
 
     Example:
         >>> import torch
@@ -39,22 +44,40 @@ def foreseen(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", UNSTEPPED, UserWarning)
         for batch in range(epochs * batches):
+            if batch and (not by_epoch or batch % batches == 0):
+                _step(copied)
             for name, lines in values.items():
                 for label, line in lines.items():
                     line.append(_number(labelled[label], name))
-            if not by_epoch or (batch + 1) % batches == 0:
-                copied.step()
     return values
 
 
+def parts(scheduler: LRScheduler) -> Iterator[LRScheduler]:
+    """A schedule, and those that it is put together from, as `SequentialLR` and `ChainedScheduler` are."""
+    yield scheduler
+    for part in getattr(scheduler, "_schedulers", ()):
+        yield from parts(part)
+
+
 def _copied(scheduler: LRScheduler) -> LRScheduler:
-    """A copy that has an optimizer of its own; the parameters are shared, and what is kept for them is left out."""
-    optimizer = scheduler.optimizer
-    kept: dict[int, Any] = {
-        id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]
-    }
-    kept[id(optimizer.state)] = defaultdict(dict)
-    return deepcopy(scheduler, kept)
+    """A copy with an optimizer of its own; parameters and the user's functions are shared, states are left out."""
+    groups, state = scheduler.optimizer.param_groups, scheduler.optimizer.state
+    shared: list[Any] = [parameter for group in groups for parameter in group["params"]]
+    for part in parts(scheduler):
+        functions = [*getattr(part, "lr_lambdas", ()), getattr(part, "_scale_fn_custom", None)]
+        shared += [*functions, *(getattr(function, "__self__", None) for function in functions)]
+    return deepcopy(scheduler, {**{id(one): one for one in shared if one is not None}, id(state): defaultdict(dict)})
+
+
+def _step(scheduler: LRScheduler) -> None:
+    try:
+        scheduler.step()
+    except ValueError as error:
+        raise ArgumentRefused(
+            f"{type(scheduler).__name__} cannot be stepped so often: {error}",
+            allowed="as many steps as it was made for, less those that it has taken",
+            instead="ask for fewer epochs or batches",
+        ) from error
 
 
 def _number(group: Mapping[str, Any], name: str) -> float:

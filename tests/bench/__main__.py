@@ -25,7 +25,7 @@ USAGE = """%(prog)s [workload ...] [--rounds N] [--own] [--save]    four to five
        %(prog)s startup       what importing the engine adds to importing torch
        %(prog)s faster        what compile=True and fused steps gain; it compiles for a minute
        %(prog)s kit [--save]  how fast the ordering kit tests
-       %(prog)s callbacks [--save]    what each callback costs a batch; three minutes
+       %(prog)s callbacks [--save]    what each callback costs a batch; four minutes
        %(prog)s draw          make docs/speed.md and docs/speed.svg anew from docs/speed.json"""
 
 

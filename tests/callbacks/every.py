@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -111,3 +112,10 @@ def written(made: Engine) -> list[tuple[int, str]]:
     """The hyperparameters that its callbacks write."""
     groups = made.optimizer.param_groups
     return [pair for callback in made.callbacks for pair in getattr(callback, "writes", lambda _: ())(groups)]
+
+
+def go_together(stack: Sequence[Make]) -> bool:
+    """Whether no two of them write one hyperparameter, which is refused when the run starts."""
+    with TemporaryDirectory() as folder:
+        hypers = written(engine_of(stack, Path(folder)))
+    return len({*hypers}) == len(hypers)

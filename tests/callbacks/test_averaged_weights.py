@@ -3,6 +3,7 @@
 import io
 from contextlib import suppress
 from copy import deepcopy
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -285,6 +286,8 @@ def test_nothing_is_read_on_the_host() -> None:
         ({"decay": -0.1}, "decay is -0.1, a float"),
         ({"decay": "0.9"}, "decay is '0.9', a str"),
         ({"decay": False}, "decay is False, a bool"),
+        ({"decay": Fraction(1, 2)}, "decay is Fraction(1, 2)"),  # torch could not compute with it
+        ({"decay": 10**400}, "decay is 1000"),
         ({"in_validation": "no"}, "in_validation is 'no', a str\n  allowed:  True, False"),
         ({"start_epoch": -1}, "start_epoch is -1, an int\n  allowed:  a whole number, 0 or more"),
         ({"every": 0}, "every is 0, an int\n  allowed:  a whole number, 1 or more"),

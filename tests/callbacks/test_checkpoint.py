@@ -262,6 +262,7 @@ def test_a_state_of_another_metric_is_refused_and_without_a_monitor_it_is_not_ra
         ({"monitor": "x"}, "mode is None"),
         ({"folder": ""}, "folder is ''"),
         ({"folder": 3}, "folder is 3"),
+        ({"folder": __file__}, ", a file"),
     ],
 )
 def test_what_has_no_meaning_is_refused(arguments: dict[str, Any], message: str) -> None:

@@ -506,6 +506,17 @@ def test_a_run_that_is_interrupted_between_batches_says_where(event: str, once: 
     assert file.getvalue().splitlines()[-1] == f"stopped by Ctrl-C {place}"
 
 
+def test_a_second_training_that_dies_before_its_first_epoch_does_not_say_where_the_first_was() -> None:
+    file = io.StringIO()
+    engine = engine_with(Progress(stream=file))
+    engine.fit(loader(2), epochs=1)
+    engine.on("train_begin")(Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        engine.fit(loader(2), epochs=1)
+
+    assert file.getvalue().splitlines()[-1] == "stopped by Ctrl-C before epoch 0"
+
+
 class Interrupt:
     """Presses Ctrl-C."""
 

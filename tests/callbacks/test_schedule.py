@@ -503,6 +503,8 @@ def test_an_engine_that_has_no_optimizer_is_refused() -> None:
         (lambda: Schedule({"lr": Constant(1)}).values(0, 3), "epochs is 0, an int"),
         (lambda: Schedule({"lr": Constant(1)}).preview(1, 0), "batches is 0, an int"),
         (lambda: one_cycle("0.1"), "the learning rate is '0.1', a str"),
+        (lambda: one_cycle(-0.1), "the learning rate is -0.1, a float"),
+        (lambda: sgdr([0.1, -1], cycles=2), "the learning rate is [0.1, -1], a list"),
         (lambda: one_cycle([]), "the learning rate is [], a list"),
         (lambda: one_cycle(1, pct_start=1), "pct_start is 1, an int"),
         (lambda: one_cycle(1, pct_start=0.6, three_phase=True), "pct_start is 0.6, a float"),

@@ -15,14 +15,7 @@ from hypothesis import strategies as st
 from engine import Callback, Engine, Run
 from engine.testing import Case, Fault, OrderBroken, Plan, Script, check_case, faults, plans, scripts, stacks
 from states import TRAINING, scaled
-from tests.callbacks.every import EVERY, Make, engine_of, pictures, written
-
-
-def go_together(stack: Sequence[Make]) -> bool:
-    """Whether no two of them write one hyperparameter, which is refused when the run starts."""
-    with TemporaryDirectory() as folder:
-        hypers = written(engine_of(stack, Path(folder)))
-    return len({*hypers}) == len(hypers)
+from tests.callbacks.every import EVERY, Make, engine_of, go_together, pictures
 
 
 # At most five, some of them twice.

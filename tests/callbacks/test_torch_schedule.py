@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -147,6 +148,34 @@ def test_a_preview_has_a_line_for_each_group_and_copies_no_weights(tmp_path: Pat
     assert (tmp_path / "lr.png").exists()
 
 
+class Held:
+    """What cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+
+    def rate(self, epoch: int) -> float:
+        return 0.5**epoch
+
+    def __call__(self, epoch: int) -> float:
+        return self.rate(epoch)
+
+
+@pytest.mark.parametrize("rate", [Held().rate, Held()], ids=["method", "object"])
+def test_functions_that_a_schedule_was_given_are_not_copied(rate: Any) -> None:
+    sgd = optimizer_of(nn.Linear(1, 1))
+    assert TorchSchedule(lr_scheduler.LambdaLR(sgd, rate)).values(3, 1)["lr"] == [0.1, 0.05, 0.025]
+    cyclic = lr_scheduler.CyclicLR(sgd, 0.1, 0.2, step_size_up=1, scale_fn=rate, scale_mode="iterations")
+    assert TorchSchedule(cyclic, by="batch").values(1, 3)["lr"][0] == 0.1
+
+
+def test_a_schedule_that_ends_before_is_told() -> None:
+    schedule = TorchSchedule(lr_scheduler.OneCycleLR(optimizer_of(nn.Linear(1, 1)), 0.5, total_steps=4), by="batch")
+    assert len(schedule.values(1, 5)["lr"]) == 5
+    with pytest.raises(ArgumentRefused, match="OneCycleLR cannot be stepped so often: Tried to step 5 times"):
+        schedule.values(1, 6)
+
+
 def test_what_follows_from_numbers_to_come_is_not_foreseen() -> None:
     sgd = optimizer_of(nn.Linear(1, 1))
     plateau = TorchSchedule(lr_scheduler.ReduceLROnPlateau(sgd), monitor="train_loss")
@@ -210,7 +239,7 @@ class Pretend(Callback):
     def __init__(self, values: list[float], name: str = "score") -> None:
         self.values, self.name = values, name
 
-    def on_epoch_begin(self, run: Run) -> None:
+    def on_epoch_end(self, run: Run) -> None:
         run.metrics[self.name] = self.values[run.epoch]
 
 
@@ -222,7 +251,7 @@ def plateau(sgd: Any) -> lr_scheduler.LRScheduler:
 @settings(max_examples=20, deadline=None)
 def test_a_plateau_is_seen_as_a_plain_loop_sees_it(values: list[float]) -> None:
     engine, rates = engine_with(plateau, Pretend(values), monitor="score"), []
-    engine.on("epoch_end")(lambda run: rates.append(run.optimizer.param_groups[0]["lr"]))
+    engine.on("epoch_end", order=201)(lambda run: rates.append(run.optimizer.param_groups[0]["lr"]))
     engine.fit(batches(1), epochs=len(values))
 
     sgd, plain_rates = optimizer_of(nn.Linear(1, 1)), []
@@ -238,7 +267,8 @@ def test_an_epoch_whose_validation_was_skipped_is_not_looked_at() -> None:
     engine.guard("skip_validate")(lambda run: run.epoch != 2)
     engine.fit(batches(2), batches(1), epochs=5)
 
-    assert engine._registry.arranged()[2].source.scheduler.last_epoch == 1
+    (schedule,) = (one for one in engine.callbacks if isinstance(one, TorchSchedule))
+    assert schedule.scheduler.last_epoch == 1
 
 
 @pytest.mark.parametrize(
@@ -248,7 +278,6 @@ def test_an_epoch_whose_validation_was_skipped_is_not_looked_at() -> None:
         ("valid_loss", False, "train_loss", "pass valid_loader to fit, or monitor what the training measures"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:TorchSchedule monitors")
 def test_a_metric_that_nobody_measures_is_an_error(monitor: str, valid: bool, allowed: str, instead: str) -> None:
     engine = engine_with(plateau, monitor=monitor)
     engine.on("epoch_end")(lambda run: None)  # it might have given it
@@ -263,6 +292,7 @@ def test_a_metric_is_looked_for_where_none_is_measured() -> None:
     sgd = optimizer_of(model)
     engine = Engine(model, nn.MSELoss(), sgd, [TorchSchedule(plateau(sgd), monitor="valid_loss")], metrics=None)
 
+    engine.on("epoch_end")(lambda run: None)  # it might have given it
     with pytest.raises(ArgumentRefused, match="nothing: the engine was made with metrics=None"):
         engine.fit(batches(2), batches(1))
 

@@ -4,6 +4,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from enum import Enum
+from types import FunctionType
 from typing import Any
 
 import attrs
@@ -253,13 +254,27 @@ def maker(rate: float, *more: float, steps: int, end: float = 0.0) -> Callback:
     return Quiet()
 
 
+def handler(engine: Engine, run: Run) -> None:
+    """As other libraries have them."""
+
+
+@pytest.mark.parametrize("function", [maker, handler, lambda: Quiet(), FunctionType(maker.__code__, {})])  # noqa: PLW0108
+def test_a_function_of_ones_own_is_told_all_that_it_may_be(function: Any) -> None:
+    with refuses(CallbackRefused, "does not say what it hears or answers", "@engine.on", "if it makes a callback"):
+        small_engine(function)
+
+
+def test_a_schedule_of_torch_is_told_to_be_wrapped() -> None:
+    engine = small_engine()
+    with refuses(CallbackRefused, "is a schedule of torch", "TorchSchedule(scheduler)"):
+        engine.add(torch.optim.lr_scheduler.StepLR(engine.optimizer, 1))
+
+
 @pytest.mark.parametrize(
     ("function", "call"),
     [
         (one_cycle, "one_cycle(max_lr)"),
         (sgdr, "sgdr(lr, cycles)"),
-        (maker, "maker(rate, steps=...)"),
-        (lambda: Quiet(), "<lambda>()"),  # noqa: PLW0108  # as people write it
     ],
 )
 def test_a_function_that_makes_a_callback_is_told_to_be_called(function: Any, call: str) -> None:

@@ -297,6 +297,20 @@ def test_the_metrics_of_a_validation_are_there_when_its_end_is_heard_and_then_in
     assert seen == once * 2
 
 
+@pytest.mark.parametrize("metrics", [{}, None])
+def test_what_a_callback_puts_among_the_numbers_of_a_validation_is_one_of_the_epochs(metrics: Any) -> None:
+    engine = small_engine(metrics=metrics)
+    engine.on("validate_end")(lambda run: run.metrics.update(valid_f1=run.epoch + 0.5))
+    run = engine.fit(batches(1), batches(1), epochs=2)
+    assert [record["valid_f1"] for record in run.history] == [0.5, 1.5]
+    assert list(run.history[0])[-1] == "valid_f1"
+
+    engine.guard("skip_validate")(lambda run: run.epoch == 1)
+    assert ["valid_f1" in record for record in engine.fit(batches(1), batches(1), epochs=2).history] == [True, False]
+    engine.on("batch_end")(lambda run: engine.evaluate(batches(1)))
+    assert ["valid_f1" in record for record in engine.fit(batches(1), epochs=1).history] == [False]
+
+
 def test_an_evaluation_inside_a_callback_does_not_disturb_the_values_of_the_training() -> None:
     def histories(event: str | None) -> list[dict[str, float]]:
         engine = classifier({"accuracy": MulticlassAccuracy(3), "error": lambda output, target: output.mean()})

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import Engine, Run, State, Trigger
-from engine.errors import EngineBusy
+from engine.errors import ArgumentRefused, EngineBusy
 from engine.running.link import reached
 from states import TRAINING, Counter, Guard
 from states.names import name_of
@@ -251,3 +251,9 @@ def test_what_took_next_to_nothing_is_one_row_and_all_are_shown_where_asked_for(
     assert len(whole) == len(timings.states) + len(timings.callbacks) + 5
     assert not any(" more" in line for line in whole)
     assert timings.table(least=1.0).count(" more") == 2
+
+
+@pytest.mark.parametrize("least", [-0.1, 2, float("nan"), "x", None, True])
+def test_a_least_that_is_no_share_is_refused(least: Any) -> None:
+    with small_engine().timed() as timings, refuses(ArgumentRefused, f"least is {least!r}", "0 to 1"):
+        timings.table(least=least)

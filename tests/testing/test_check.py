@@ -4,14 +4,17 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from enum import Enum, unique
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from torch.utils.data import DataLoader, TensorDataset
 
 from engine import Callback, Engine, Run
+from engine.callbacks import EarlyStopping
 from engine.dryrun import DryRun
 from engine.errors import Refused
 from engine.testing import (
@@ -186,9 +189,48 @@ class Hooks(Callback):
             self.handles.pop().remove()
 
 
+def stopping() -> EarlyStopping:
+    return EarlyStopping(monitor="valid_loss", mode="min", patience=1)
+
+
+def test_who_monitors_a_validation_is_tried_in_trainings_that_have_one() -> None:
+    factory = subject(stopping)
+    assert Subject(factory).validates
+    assert not Subject(subject(Stale)).validates
+    check_order(factory, runs=30, seed=0)
+
+
 @pytest.mark.parametrize("at", range(4))  # that of Recorder and its own, in train_begin and in train_end
 def test_a_callback_is_not_blamed_for_what_a_fault_in_its_own_end_has_left(at: int) -> None:
     check_case(subject(Hooks), Case(Plan(epochs=0, batches=1), fault=Fault(ValueError, at, "callback")))
+
+
+@unique
+class Own(Enum):
+    """Other words for the begin and the end of a run."""
+
+    SEARCH_BEGIN = "search_begin"
+    SEARCH_END = "search_end"
+
+
+class Searches(Callback):
+    """Takes its hooks away there."""
+
+    def __init__(self) -> None:
+        self.handles: list[Any] = []
+
+    on_search_begin, on_search_end = Hooks.on_train_begin, Hooks.on_train_end
+
+
+def test_nor_where_the_end_of_a_run_has_a_name_of_its_own() -> None:
+    swap = {Event.TRAIN_BEGIN: Own.SEARCH_BEGIN, Event.TRAIN_END: Own.SEARCH_END}
+    rows = tuple(
+        evolve(row, first=[swap.get(event, event) for event in row.first], heard=[swap.get(e, e) for e in row.heard])
+        for row in TRAINING.rows
+    )
+    factory = subject(Searches, machine=evolve(TRAINING, name="search", rows=rows), recorder=None)
+    for at in range(2):
+        check_case(factory, Case(Plan(epochs=0, batches=1), fault=Fault(ValueError, at, "callback")))
 
 
 SILENT = Grammar("run = train_begin epoch* train_end\nepoch = epoch_begin epoch_end", Event.TRAIN_END)

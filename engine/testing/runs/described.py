@@ -61,7 +61,7 @@ class Fault:
         error: What is raised; `KeyboardInterrupt` is Ctrl-C.
         at: At which moment, from 0.
         where: What counts as a moment: each hearing of an event, asking of a guard, action, or call of any of the
-            user's callbacks.  It is raised in the place of that call; in `train_end`, which cleans up, behind it.
+            user's callbacks.  It is raised in the place of that call; behind it where the run ends, and one cleans up.
 
     Example:
         >>> print(Fault(ValueError, 2, "action"))

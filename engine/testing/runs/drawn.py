@@ -27,7 +27,7 @@ def simple_cases(standard: Standard, *, forced: bool = True) -> Iterator[Case]:
     one, more = Plan(epochs=1, batches=1, valid_batches=valid), Plan(epochs=2, batches=2, valid_batches=valid)
     plain = [Plan(epochs=0, batches=1), Plan(epochs=1, batches=1), one, Plan(epochs=1, batches=2), more]
     plain += [Plan(epochs=2, batches=2, valid_batches=valid, max_updates=1)]
-    yield from map(Case, dict.fromkeys(plain))
+    yield from map(Case, dict.fromkeys(map(subject.suited, plain)))
     guards = {
         name_of(guard): guard for machine in (subject.machine, *subject.machine.within) for guard in machine.guards
     }
@@ -48,7 +48,9 @@ def random_cases(standard: Standard, *, forced: bool = True) -> st.SearchStrateg
     turns = st.permutations(plain).map(tuple) if number > 1 else st.just(())
     return st.builds(
         Case,
-        plans(max_epochs=2, max_batches=3, max_valid_batches=None if subject.valid is None else 2, max_updates=4),
+        plans(max_epochs=2, max_batches=3, max_valid_batches=None if subject.valid is None else 2, max_updates=4).map(
+            subject.suited
+        ),
         scripts(subject.machine, max_askings=4, max_yes=2, max_guards=3) if forced else st.just(Script({})),
         fault=st.none() | faults(where=("event", "callback", "guard"), max_at=60),
         turns=turns.map(lambda drawn: () if drawn == plain else drawn),

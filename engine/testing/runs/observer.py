@@ -12,7 +12,7 @@ from engine.run import Run
 from engine.testing.runs.cases import Case, Way
 from engine.testing.runs.observed import Called, Observed
 from engine.testing.watched import Call
-from states import Counter, Event
+from states import Counter
 from states.names import name_of
 from states.strides import Counts, Heard
 from states.walk import Answers, never
@@ -101,16 +101,18 @@ class Observer:
     def around(self, who: str, word: Enum, call: Call) -> Call:
         """Write down each call of a callback, and what it raised; in its moment, raise the fault in its place.
 
-        In `train_end` the fault is raised behind the call: of what it would have put back there, nothing can be asked.
+        At the end of the run the fault is raised behind the call: of what it would have put back there, nothing can be
+        asked.
         """
         guards = self.engine._registry.vocabulary.guards.values()  # noqa: SLF001  # the words of all its machines
-        hears = word not in guards
+        hears, machine = word not in guards, self.engine.machine
+        ends = word in {machine.outermost_end(state) for state in machine.states}
 
         def called(run: Run) -> Any:  # noqa: ANN401  # what the original gives
             at = len(self.seen.heard)
             try:
                 due = self._due("callback")
-                if due and word is not Event.TRAIN_END:
+                if due and not ends:
                     raise self.raise_now()  # noqa: TRY301  # it is raised in the place of the call
                 answer = call(run)
                 if due:

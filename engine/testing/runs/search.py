@@ -138,7 +138,9 @@ def simplest(standard: Standard, finding: Finding) -> Finding:
         return evolve(finding, objection=evolve(finding.objection, what=what))
     for index in range(standard.subject.number):
         finding = _shown(standard, finding, finding.case.without(index)) or finding
-    while shorter := next(filter(None, (_shown(standard, finding, case) for case in _shorter(finding.case))), None):
+    while shorter := next(
+        filter(None, (_shown(standard, finding, case) for case in _shorter(standard, finding.case))), None
+    ):
         finding = shorter
     return finding
 
@@ -152,10 +154,10 @@ def _shown(standard: Standard, finding: Finding, case: Case) -> Finding | None:
     return simpler if alone else None
 
 
-def _shorter(case: Case) -> Iterator[Case]:
+def _shorter(standard: Standard, case: Case) -> Iterator[Case]:
     """The case on plans that are one step shorter."""
     plan = case.plan
-    if plan.valid_batches is not None:
+    if plan.valid_batches is not None and not standard.subject.validates:
         yield evolve(case, plan=evolve(plan, valid_batches=None))
     if plan.max_updates is not None and plan.epochs is not None:
         yield evolve(case, plan=evolve(plan, max_updates=None))

@@ -67,5 +67,5 @@ def standard_of(subject: Subject, claims: Collection[Claim], grammar: Grammar | 
     events = heard_in(machine)
     standard = Standard(subject, *judge, {claim: claim.order(events) for claim in claims})
     for way in Way:  # what is loaded or set up once, is so before the first run that is judged
-        carry_out(subject, Case(Plan(epochs=1, batches=1), way=way))
+        carry_out(subject, Case(subject.suited(Plan(epochs=1, batches=1)), way=way))
     return standard

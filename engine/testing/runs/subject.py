@@ -5,7 +5,7 @@ from inspect import isroutine
 from itertools import islice
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from engine.commands.target import made_by
 from engine.engine import Engine
@@ -40,6 +40,8 @@ class Subject:
     number: int = field(init=False)
     train: list[Any] = field(init=False)
     valid: list[Any] | None = field(init=False)
+    # Whether a callback looks at a number of the validation, so that there has to be one.
+    validates: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Make one engine, to see what it is and to draw its batches."""
@@ -64,6 +66,8 @@ class Subject:
             self.train = list(islice(arguments["train_loader"], DRAWN))
             valid = arguments.get("valid_loader")
             self.valid = None if valid is None else list(islice(valid, DRAWN))
+        monitors = [getattr(callback, "monitor", None) for callback in engine.callbacks]
+        self.validates = valid is not None and any(str(name).startswith("valid_") for name in monitors)
 
     def _refuse_sharing(self, one: Engine, other: Engine) -> None:
         """Refuse a factory whose engines are not apart: what a run does to one would be seen by all others."""
@@ -91,6 +95,10 @@ class Subject:
                 instead="order_of(machine, ...) proves claims about a machine",
             )
         return made, arguments
+
+    def suited(self, plan: Plan) -> Plan:
+        """A plan, with a validation where there has to be one."""
+        return evolve(plan, valid_batches=1) if self.validates and plan.valid_batches is None else plan
 
     def planned(self, plan: Plan, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `fit` that a plan gives, in the place of those of the factory."""
