@@ -299,6 +299,6 @@ def loss_refused(run: Run, problem: str) -> LossRefused:
     if problem == _NO_GRAPH and not torch.is_grad_enabled():
         instead = "call fit outside of torch.no_grad() and torch.inference_mode(): gradients are switched off"
     elif not any(parameter.requires_grad for parameter in run.model.parameters()):
-        instead = "let a parameter of the model require a gradient: none does; what Freeze holds does not"
+        instead = "let a parameter of the model require a gradient: none does; look for Freeze, requires_grad_(False)"
     allowed = "a tensor of one element that depends on the weights"
     return LossRefused(f"the loss is {problem} in {run.where}", allowed=allowed, instead=instead)

@@ -2,12 +2,12 @@
 
 from math import inf
 from operator import length_hint
-from sys import float_info
 from time import monotonic
 from typing import Any, TextIO
 
 from torch import Tensor
 
+from engine.check import is_number
 from engine.errors import ArgumentRefused
 from engine.layout.epoch_table import EpochTable, duration, number
 from engine.layout.screen import Screen, screen_for
@@ -63,8 +63,7 @@ class Progress(Callback):
     order = 900
 
     def __init__(self, *, refresh_seconds: float = 0.25, stream: TextIO | None = None) -> None:
-        known = isinstance(refresh_seconds, int | float) and not isinstance(refresh_seconds, bool)
-        if not known or not 0 < refresh_seconds <= float_info.max:
+        if not is_number(refresh_seconds) or refresh_seconds <= 0:
             raise ArgumentRefused(
                 f"refresh_seconds is {shown(refresh_seconds)}, {typed(refresh_seconds)}",
                 allowed="a number of seconds above 0",

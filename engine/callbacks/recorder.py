@@ -62,6 +62,11 @@ class Recorder(Callback):
         ([0, 1, 2, 3], [0.1, 0.1, 0.1, 0.1], 4)
         >>> [record["updates"] for record in engine.recorder.epochs]
         [2, 4]
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     engine.recorder.to_csv(f"{folder}/epochs.csv")
+        ...     figure = engine.recorder.plot_loss(f"{folder}/loss.svg")
+        >>> figures = [engine.recorder.plot_lr(), engine.recorder.plot_metrics()]
     """
 
     order = -90

@@ -11,7 +11,7 @@ from engine.recording.counts import Counts
 from engine.run import Run
 from engine.schedules.curves import Curve, check_curve
 from engine.schedules.hyper import Place, check_shared, find, group_numbers
-from engine.schedules.picture import draw
+from engine.schedules.picture import by_name, draw
 from states.errors import shown, typed
 
 
@@ -146,8 +146,7 @@ class Schedule(Callback):
 
         Where each group has a curve of its own, one list is called "lr of group 0", another "lr of group 1".
         """
-        courses = self._courses(epochs, batches)
-        return {f"{name}{label and ' of '}{label}": v for name, lines in courses.items() for label, v in lines.items()}
+        return by_name(self._courses(epochs, batches))
 
     def preview(self, epochs: int, batches: int, path: str | PathLike[str] | None = None) -> "Figure":
         """A picture of those values, a `matplotlib.figure.Figure`; written to *path* too, if there is one.

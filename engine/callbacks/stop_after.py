@@ -1,10 +1,9 @@
 """When is it enough?  Stops the run after so many batches, epochs or seconds."""
 
 from math import inf
-from sys import float_info
 from time import monotonic
 
-from engine.check import check_count
+from engine.check import check_count, is_number
 from engine.errors import ArgumentRefused
 from engine.listeners import Callback
 from engine.run import Run
@@ -53,7 +52,7 @@ class StopAfter(Callback):
             )
         check_count("batches", batches, least=1, may_be_none=True)
         check_count("epochs", epochs, least=1, may_be_none=True)
-        if seconds is not None and not _is_time(seconds):
+        if seconds is not None and not (is_number(seconds) and seconds > 0):
             raise ArgumentRefused(
                 f"seconds is {shown(seconds)}, {typed(seconds)}",
                 allowed="a number of seconds above 0",
@@ -81,7 +80,3 @@ class StopAfter(Callback):
         """Stop when the epochs have ended."""
         if self.epochs is not None and run.epoch + 1 - self._first >= self.epochs:
             run.stop(f"StopAfter: {self.epochs} epoch{'' if self.epochs == 1 else 's'} ended")
-
-
-def _is_time(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= float_info.max

@@ -13,7 +13,7 @@ from engine.listeners import Callback
 from engine.measuring.monitored import Monitored
 from engine.run import Run
 from engine.schedules.foreseen import foreseen, parts
-from engine.schedules.picture import draw
+from engine.schedules.picture import by_name, draw
 from engine.several import Optimizers
 from states.errors import shown, typed
 
@@ -39,7 +39,8 @@ class TorchSchedule(Callback):
         scheduler: One that was made for the optimizer of the engine, or for one of several.
         by: What it counts.  `OneCycleLR(total_steps=epochs * len(loader))` counts batches.
         monitor: For `ReduceLROnPlateau`: the name in `run.metrics` of the number that it looks at, at the end of each
-            epoch.  An epoch whose validation was skipped is not looked at, if it has no such number.
+            epoch.  An epoch whose validation was skipped is not looked at, if it has no such number.  Such a one is
+            called behind those who measure: its order is 200, as that of our own `ReduceLROnPlateau`.
 
     Raises:
         ArgumentRefused: what is no such schedule; another unit; a *monitor* without `ReduceLROnPlateau`, or the
@@ -60,6 +61,8 @@ class TorchSchedule(Callback):
         >>> run = engine.fit([(torch.ones(4, 2), torch.zeros(4, 1))] * 8, epochs=3)
         >>> sgd.param_groups[0]["lr"]
         0.1
+        >>> halve.values(epochs=2, batches=1)  # what comes next; preview() draws it
+        {'lr': [0.1, 0.05]}
     """
 
     order = -50
@@ -142,8 +145,7 @@ class TorchSchedule(Callback):
             ArgumentRefused: *epochs* or *batches* is no whole number above 0; the schedule ends before; what
                 `ReduceLROnPlateau` writes follows from numbers that are not there yet.
         """
-        courses = self._courses(epochs, batches)
-        return {f"{name}{label and ' of '}{label}": v for name, lines in courses.items() for label, v in lines.items()}
+        return by_name(self._courses(epochs, batches))
 
     def preview(self, epochs: int, batches: int, path: str | PathLike[str] | None = None) -> "Figure":
         """A picture of those values, a `matplotlib.figure.Figure`; written to *path* too, if there is one.

@@ -66,7 +66,9 @@ def _copied(scheduler: LRScheduler) -> LRScheduler:
     for part in parts(scheduler):
         functions = [*getattr(part, "lr_lambdas", ()), getattr(part, "_scale_fn_custom", None)]
         shared += [*functions, *(getattr(function, "__self__", None) for function in functions)]
-    return deepcopy(scheduler, {**{id(one): one for one in shared if one is not None}, id(state): defaultdict(dict)})
+    stepped = {id(scheduler.optimizer), *map(id, parts(scheduler))}  # a function may be a method of one of these
+    kept: dict[int, Any] = {id(one): one for one in shared if id(one) not in stepped}
+    return deepcopy(scheduler, {**kept, id(state): defaultdict(dict)})
 
 
 def _step(scheduler: LRScheduler) -> None:

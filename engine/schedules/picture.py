@@ -11,17 +11,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# By hyperparameter, and by what a line is called (nothing where there is one), a value for each batch.
+Courses = Mapping[str, Mapping[str, list[float]]]
 
-def draw(
-    courses: Mapping[str, Mapping[str, Sequence[float]]],
-    epochs: int,
-    batches: int,
-    path: str | PathLike[str] | None = None,
-) -> "Figure":
+
+def by_name(courses: Courses) -> dict[str, list[float]]:
+    """Each course by its name, "lr", or by that and what the line is called, "lr of group 0".
+
+    Example:
+        >>> by_name({"lr": {"group 0": [0.1]}, "momentum": {"": [0.9]}})
+        {'lr of group 0': [0.1], 'momentum': [0.9]}
+    """
+    return {f"{name}{label and ' of '}{label}": v for name, lines in courses.items() for label, v in lines.items()}
+
+
+def draw(courses: Courses, epochs: int, batches: int, path: str | PathLike[str] | None = None) -> "Figure":
     """The course of each hyperparameter, one above the other, over the batches of a run; its epochs are marked.
 
     Args:
-        courses: By hyperparameter, and by what a line is called (nothing where there is one), a value for each batch.
+        courses: What is drawn.
         epochs: How many epochs the run has.
         batches: How many batches an epoch has.
         path: Where the picture is written as well; its suffix says how.

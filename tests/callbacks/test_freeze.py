@@ -41,7 +41,7 @@ def test_a_model_of_which_nothing_is_left_to_learn_is_told(parts: tuple[str, ...
     engine = Engine(model, nn.MSELoss(), sgd(model), [*map(Freeze, parts)])
     with pytest.raises(LossRefused) as caught:
         engine.fit(batches())
-    said = "let a parameter of the model require a gradient: none does; what Freeze holds does not"
+    said = "let a parameter of the model require a gradient: none does; look for Freeze, requires_grad_(False)"
     assert caught.value.instead == said
     assert all(learns(model))
 

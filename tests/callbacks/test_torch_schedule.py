@@ -169,6 +169,19 @@ def test_functions_that_a_schedule_was_given_are_not_copied(rate: Any) -> None:
     assert TorchSchedule(cyclic, by="batch").values(1, 3)["lr"][0] == 0.1
 
 
+class Rated(torch.optim.SGD):
+    """An optimizer whose method says the rate."""
+
+    def rate(self, epoch: int) -> float:
+        return 0.5**epoch
+
+
+def test_an_optimizer_whose_method_is_the_function_stays_as_it_is() -> None:
+    sgd = optimizer_of(nn.Linear(1, 1), Rated)
+    assert TorchSchedule(lr_scheduler.LambdaLR(sgd, sgd.rate)).values(2, 1)["lr"] == [0.1, 0.05]
+    assert sgd.param_groups[0]["lr"] == 0.1
+
+
 def test_a_schedule_that_ends_before_is_told() -> None:
     schedule = TorchSchedule(lr_scheduler.OneCycleLR(optimizer_of(nn.Linear(1, 1)), 0.5, total_steps=4), by="batch")
     assert len(schedule.values(1, 5)["lr"]) == 5

@@ -258,7 +258,7 @@ def handler(engine: Engine, run: Run) -> None:
     """As other libraries have them."""
 
 
-@pytest.mark.parametrize("function", [maker, handler, lambda: Quiet(), FunctionType(maker.__code__, {})])  # noqa: PLW0108
+@pytest.mark.parametrize("function", [maker, handler, lambda: Quiet(), FunctionType(maker.__code__, {})])  # noqa: PLW0108  # as people write it
 def test_a_function_of_ones_own_is_told_all_that_it_may_be(function: Any) -> None:
     with refuses(CallbackRefused, "does not say what it hears or answers", "@engine.on", "if it makes a callback"):
         small_engine(function)
